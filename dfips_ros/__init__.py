@@ -1,0 +1,1 @@
+"""Inverse problems solved with learned feedback, over ROS 2."""
