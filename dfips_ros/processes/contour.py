@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explicit comparison of a simulated and an observed silhouette, as rows of a Gauss-Newton system.
+
+Every row says how far one point of the simulated object is from the observed contour (``residual``, simulated minus
+observed, positive outside) and how that distance changes with the pose (``jacobian``). There are three kinds:
+
+* simulated contour points against the observation's signed distance;
+* observed contour points against the nearest simulated contour point, along the observed normal;
+* points of the object's surface, hidden ones too, that project outside the observed silhouette (a hinge).
+
+Units: the object has diameter one, and distances are measured in diameters at the depth of the point, so rows do not
+change with the size of the image or the object. Jacobians are with respect to the update of ``Se3ImageSpace``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+import torch
+from torch import Tensor
+
+from .observation import NUM_OBSERVED, SilhouetteObservation, boundary, mask_normal
+from .rasterizer import PackedMeshes, parallel_lock, raster_one, to_depth
+
+ROW_FEATURES = 16
+GLOBAL_FEATURES = 14
+NUM_SIMULATED, NUM_SURFACE = 96, 96
+NUM_ROWS = NUM_SIMULATED + NUM_OBSERVED + NUM_SURFACE
+
+
+@nb.njit(cache=True, nogil=True)
+def distance_at(distance, u, v):
+    """Bilinear signed distance and its gradient at (u, v); beyond the image the distance keeps growing."""
+    height, width = distance.shape
+    uc = min(max(u, np.float32(1.0)), np.float32(width - 2.001))
+    vc = min(max(v, np.float32(1.0)), np.float32(height - 2.001))
+    x, y = int(uc), int(vc)
+    a, b = uc - x, vc - y
+    s00, s10 = distance[y, x], distance[y, x + 1]
+    s01, s11 = distance[y + 1, x], distance[y + 1, x + 1]
+    s = (1 - b) * ((1 - a) * s00 + a * s10) + b * ((1 - a) * s01 + a * s11)
+    # Central differences over two pixels smooth the steps of the pixel grid.
+    xr, yr = int(uc + np.float32(0.5)), int(vc + np.float32(0.5))
+    gx = np.float32(0.0)
+    gy = np.float32(0.0)
+    for k in range(-1, 2):
+        weight = np.float32(2.0 if k == 0 else 1.0)
+        yk = min(max(yr + k, 0), height - 1)
+        xk = min(max(xr + k, 0), width - 1)
+        gx += weight * (distance[yk, min(xr + 1, width - 1)] - distance[yk, max(xr - 1, 0)])
+        gy += weight * (distance[min(yr + 1, height - 1), xk] - distance[max(yr - 1, 0), xk])
+    gx *= np.float32(0.125)
+    gy *= np.float32(0.125)
+    du, dv = u - uc, v - vc
+    beyond = math.sqrt(du * du + dv * dv)
+    if beyond > 0:
+        s = max(s, np.float32(0.0)) + beyond
+        gx, gy = du / beyond, dv / beyond
+    return np.float32(s), np.float32(gx), np.float32(gy)
+
+
+@nb.njit(cache=True, nogil=True)
+def _write_row(
+    f, jacobian, residual, weight, i, kind, r_px, gu, gv, u, v, z, focal, cx, cy, t, nx, ny, nz, eu, ev, cosine, extra
+):
+    scale = z / focal  # diameters per pixel at the point's depth
+    x = (u - cx) * scale
+    y = (v - cy) * scale
+    px, py, pz = x - t[0], y - t[1], z - t[2]
+    jx, jy = gu, gv
+    jz = -(gu * (u - cx) + gv * (v - cy)) / focal
+    residual[i] = r_px * scale
+    weight[i] = 1.0
+    jacobian[i, 0] = py * jz - pz * jy
+    jacobian[i, 1] = pz * jx - px * jz
+    jacobian[i, 2] = px * jy - py * jx
+    jacobian[i, 3] = jx
+    jacobian[i, 4] = jy
+    jacobian[i, 5] = jx * t[0] + jy * t[1] + jz * t[2]
+    f[i, :] = 0.0
+    f[i, kind] = 1.0
+    f[i, 3] = 4.0 * residual[i]
+    f[i, 4], f[i, 5] = gu, gv
+    f[i, 6], f[i, 7], f[i, 8] = 2.0 * px, 2.0 * py, 2.0 * pz
+    f[i, 9], f[i, 10], f[i, 11] = nx, ny, nz
+    f[i, 12], f[i, 13] = 4.0 * eu * scale, 4.0 * ev * scale
+    f[i, 14] = cosine
+    f[i, 15] = extra
+
+
+@nb.njit(cache=True, nogil=True)
+def _clear_row(f, jacobian, residual, weight, i):
+    f[i, :] = 0.0
+    jacobian[i, :] = 0.0
+    residual[i] = 0.0
+    weight[i] = 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, points, count, out):
+    f, jacobian, residual, weight = out
+    for i in range(NUM_SIMULATED):
+        if count == 0:
+            _clear_row(f, jacobian, residual, weight, i)
+            continue
+        j = min(int((i + offset) * count / NUM_SIMULATED), count - 1)
+        x, y = points[j, 0], points[j, 1]
+        s, gu, gv = distance_at(distance, np.float32(x), np.float32(y))
+        nu, nv = mask_normal(depth, x, y)
+        length = math.sqrt(gu * gu + gv * gv)
+        if valid[y, x] == 0 or length < 0.1:
+            _clear_row(f, jacobian, residual, weight, i)
+            continue
+        gu, gv = gu / length, gv / length
+        r = s + np.float32(0.5)
+        _write_row(
+            f, jacobian, residual, weight, i, 0, r, gu, gv, np.float32(x), np.float32(y), depth[y, x], focal, cx, cy, t,
+            nu, nv, np.float32(0.0), r * gu, r * gv, nu * gu + nv * gv, length,
+        )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, points, normals, count, out):
+    f, jacobian, residual, weight = out
+    for i in range(NUM_OBSERVED):
+        row = NUM_SIMULATED + i
+        if count == 0 or contour_valid[i] == 0.0:
+            _clear_row(f, jacobian, residual, weight, row)
+            continue
+        qu, qv, gu, gv = contour[i, 0], contour[i, 1], contour[i, 2], contour[i, 3]
+        best = 0
+        least = np.float32(1e30)
+        for j in range(count):
+            du = points[j, 0] - qu
+            dv = points[j, 1] - qv
+            # Contours that face the same way are the better match: opposite ones look twice as far.
+            cost = (du * du + dv * dv) * (np.float32(2.5) - np.float32(1.5) * (normals[j, 0] * gu + normals[j, 1] * gv))
+            if cost < least:
+                least = cost
+                best = j
+        x, y = points[best, 0], points[best, 1]
+        eu, ev = np.float32(x - qu), np.float32(y - qv)
+        cosine = normals[best, 0] * gu + normals[best, 1] * gv
+        _write_row(
+            f, jacobian, residual, weight, row, 1, eu * gu + ev * gv, gu, gv, np.float32(x), np.float32(y), depth[y, x],
+            focal, cx, cy, t, normals[best, 0], normals[best, 1], np.float32(0.0), eu, ev, cosine, np.float32(1.0),
+        )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _surface_rows(depth, valid, distance, focal, cx, cy, pose, t, surface, out):
+    f, jacobian, residual, weight = out
+    size = depth.shape[0]
+    for i in range(NUM_SURFACE):
+        row = NUM_SIMULATED + NUM_OBSERVED + i
+        p = surface[i]
+        x = pose[0, 0] * p[0] + pose[0, 1] * p[1] + pose[0, 2] * p[2] + t[0]
+        y = pose[1, 0] * p[0] + pose[1, 1] * p[1] + pose[1, 2] * p[2] + t[1]
+        z = pose[2, 0] * p[0] + pose[2, 1] * p[1] + pose[2, 2] * p[2] + t[2]
+        if z < 0.05:
+            _clear_row(f, jacobian, residual, weight, row)
+            continue
+        nx = pose[0, 0] * p[3] + pose[0, 1] * p[4] + pose[0, 2] * p[5]
+        ny = pose[1, 0] * p[3] + pose[1, 1] * p[4] + pose[1, 2] * p[5]
+        nz = pose[2, 0] * p[3] + pose[2, 1] * p[4] + pose[2, 2] * p[5]
+        u = focal * x / z + cx
+        v = focal * y / z + cy
+        s, gu, gv = distance_at(distance, np.float32(u), np.float32(v))
+        iu = min(max(int(u + 0.5), 0), size - 1)
+        iv = min(max(int(v + 0.5), 0), size - 1)
+        seen = 1.0 if z < depth[iv, iu] + 0.03 else 0.0
+        length = math.sqrt(gu * gu + gv * gv)
+        known = valid[iv, iu] > 0 and length > 0.1
+        if known:
+            gu, gv = gu / length, gv / length
+        r = max(s, np.float32(0.0)) if known else np.float32(0.0)
+        _write_row(
+            f, jacobian, residual, weight, row, 2, r, gu, gv, np.float32(u), np.float32(v), np.float32(z), focal, cx,
+            cy, t, nx, ny, nz, s * gu, s * gv, nx * gu + ny * gv, seen,
+        )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _moments(mask, valid):
+    """Area, centroid and second central moments of the known part of a mask, pixels."""
+    area, mu, mv, uu, vv, uv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if mask[y, x] > 0 and valid[y, x] > 0:
+                area += 1.0
+                mu += x
+                mv += y
+                uu += x * x
+                vv += y * y
+                uv += x * y
+    if area > 0:
+        mu /= area
+        mv /= area
+        uu, vv, uv = uu / area - mu * mu, vv / area - mv * mv, uv / area - mu * mv
+    return area, mu, mv, uu, vv, uv
+
+
+@nb.njit(cache=True, nogil=True)
+def _global_features(depth, mask, valid, focal, t, out):
+    """Fill ``out`` and return 1 - IoU of the known pixels."""
+    common, either = 0, 0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if valid[y, x] > 0:
+                a, b = depth[y, x] > 0, mask[y, x] > 0
+                common += a and b
+                either += a or b
+    norm = 1.0 - common / either if either > 0 else 1.0
+    scale = t[2] / focal
+    sa, su, sv, suu, svv, suv = _moments(depth, valid)
+    oa, ou, ov, ouu, ovv, ouv = _moments(mask, valid)
+    square = scale * scale
+    out[0] = norm
+    out[1] = 0.5 * math.log((sa + 1.0) / (oa + 1.0))
+    out[2], out[3] = 4.0 * (su - ou) * scale, 4.0 * (sv - ov) * scale
+    out[4], out[5], out[6] = 20.0 * suu * square, 20.0 * svv * square, 20.0 * suv * square
+    out[7], out[8], out[9] = 20.0 * ouu * square, 20.0 * ovv * square, 20.0 * ouv * square
+    out[10], out[11] = sa * square, oa * square
+    out[12] = 1.0 / t[2]
+    out[13] = math.log(1.0 / (64.0 * scale))
+    return norm
+
+
+@nb.njit(cache=True, nogil=True)
+def _compare_one(
+    vertices, faces, surface, pose, camera, mask, valid, distance, contour, contour_valid, offset,
+    depth, f, jacobian, residual, weight, glob, norm,
+):  # fmt: skip
+    size = mask.shape[0]
+    focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
+    projected = np.empty((vertices.shape[0], 3), np.float32)
+    raster_one(vertices, faces, pose, focal, focal, cx, cy, projected, depth)
+    to_depth(depth)
+    t = pose[:3, 3].copy()
+    points = np.empty((size * size, 2), np.int32)
+    count = boundary(depth, points)
+    normals = np.empty((count, 2), np.float32)
+    for j in range(count):
+        normals[j, 0], normals[j, 1] = mask_normal(depth, points[j, 0], points[j, 1])
+    out = (f, jacobian, residual, weight)
+    _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, points, count, out)
+    _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, points, normals, count, out)
+    _surface_rows(depth, valid, distance, focal, cx, cy, pose, t, surface, out)
+    norm[0] = _global_features(depth, mask, valid, focal, t, glob)
+
+
+@nb.njit(cache=True, nogil=True)
+def _compare_item(b, mesh, surface, index, poses, observed, offset, out):
+    vertices, faces, vertex_start, face_start = mesh
+    camera, mask, valid, distance, contour, contour_valid = observed
+    depth, f, jacobian, residual, weight, glob, norm = out
+    m = index[b]
+    _compare_one(
+        vertices[vertex_start[m] : vertex_start[m + 1]], faces[face_start[m] : face_start[m + 1]], surface[m],
+        poses[b], camera[b], mask[b], valid[b], distance[b], contour[b], contour_valid[b], offset[b],
+        depth[b], f[b], jacobian[b], residual[b], weight[b], glob[b], norm[b : b + 1],
+    )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _compare_serial(mesh, surface, index, poses, observed, offset, out):
+    for b in range(len(index)):
+        _compare_item(b, mesh, surface, index, poses, observed, offset, out)
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def _compare_parallel(mesh, surface, index, poses, observed, offset, out):
+    for b in nb.prange(len(index)):
+        _compare_item(b, mesh, surface, index, poses, observed, offset, out)
+
+
+def compare(
+    meshes: PackedMeshes,
+    surface: np.ndarray,
+    observation: SilhouetteObservation,
+    estimate: Tensor,
+    offset: np.ndarray | None = None,
+) -> dict[str, Tensor]:
+    """Simulate the silhouettes at the estimated poses and compare them with the observed ones.
+
+    Args:
+        meshes: normalised meshes (center at the origin, diameter one).
+        surface: (M, NUM_SURFACE, 6) float32 points and normals on each mesh.
+        observation: B observations.
+        estimate: (B, 4, 4) poses of the normalised meshes in the crop's camera.
+        offset: (B,) in [0, 1): where the sampling of contour points starts; 0.5 by default.
+
+    Returns:
+        ``rows`` (B, N, 16), ``jacobian`` (B, N, 6), ``residual`` (B, N), ``weight`` (B, N) of 0 or 1,
+        ``context`` (B, 14), ``norm`` (B,) = 1 - IoU, ``depth`` (B, S, S).
+    """
+    count, size = len(estimate), observation.mask.shape[-1]
+    out = (
+        np.empty((count, size, size), np.float32), np.empty((count, NUM_ROWS, ROW_FEATURES), np.float32),
+        np.empty((count, NUM_ROWS, 6), np.float32), np.empty((count, NUM_ROWS), np.float32),
+        np.empty((count, NUM_ROWS), np.float32), np.empty((count, GLOBAL_FEATURES), np.float32),
+        np.empty(count, np.float32),
+    )  # fmt: skip
+    observed = tuple(
+        a.numpy()
+        for a in (
+            observation.camera, observation.mask, observation.valid, observation.signed_distance,
+            observation.contour, observation.contour_valid,
+        )
+    )  # fmt: skip
+    offset = np.full(count, 0.5, np.float32) if offset is None else offset.astype(np.float32)
+    mesh = (meshes.vertices, meshes.faces, meshes.vertex_start, meshes.face_start)
+    poses = np.ascontiguousarray(estimate.detach().cpu().numpy(), np.float32)
+    arguments = (mesh, surface, observation.mesh_index.numpy(), poses, observed, offset, out)
+    if count < 2 or nb.get_num_threads() < 2:
+        _compare_serial(*arguments)
+    else:
+        with parallel_lock:
+            _compare_parallel(*arguments)
+    names = ("depth", "rows", "jacobian", "residual", "weight", "context", "norm")
+    return {name: torch.from_numpy(array) for name, array in zip(names, out, strict=True)}
