@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""6-DoF pose of a known mesh from its silhouette."""
+
+from .config import ObjectPoseConfig, PoseDataConfig
+from .estimator import EstimatorConfig, ObjectPoseEstimator, ObjectPoseSolution
+from .metrics import mask_iou, rotation_error_deg, translation_error
+from .symmetry import Symmetries
+from .tracker import PoseTracker, TrackerConfig, TrackResult, TrackState
+
+__all__ = [
+    "EstimatorConfig",
+    "ObjectPoseConfig",
+    "ObjectPoseEstimator",
+    "ObjectPoseSolution",
+    "PoseDataConfig",
+    "PoseTracker",
+    "Symmetries",
+    "TrackResult",
+    "TrackState",
+    "TrackerConfig",
+    "mask_iou",
+    "rotation_error_deg",
+    "translation_error",
+]

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""6-DoF pose of a known mesh from one silhouette, numpy in and numpy out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
+from ...errors import ConfigError, MaskError, PoseError, ShapeError
+from ...geometry import rotation_angle, so3_exp
+from ...processes.contour import NUM_SURFACE, compare
+from ...processes.mesh import Mesh, load_mesh
+from ...processes.observation import SilhouetteObservation, observe
+from ...processes.silhouette import RasterRenderer
+from ...solver import Solution, SolverConfig
+from .covariance import metric_pose, normalised_pose, pose_covariance, update_covariance
+from .crop import VirtualCamera, look_at_box, mask_bounds
+from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
+from .initialization import ViewTable
+from .problem import load_solver
+from .symmetry import Symmetries
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "object_pose.safetensors"
+ROBUST_SCALE = 0.02  # diameters
+FREE_VARIANCE = np.pi**2 / 3.0  # of an angle that may be anything
+REFINE_MARGIN = 1.3  # side of the crop for the polish over the longer side of the mask's bounding box
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """How one mask is solved.
+
+    Attributes:
+        solver: adaptive update and its limits (the weights file fixes the number of stages).
+        refine: polish the solved pose at up to full resolution with contour Gauss-Newton; None leaves it out.
+        refine_size: largest side of the crop for the polish, pixels.
+        refine_survivors: how many of several hypotheses are polished.
+        retry_iou: a solve from an initial pose that ends below this IoU is repeated from several poses around it...
+        retry_angle_deg: ... which are turned by so much about each axis; 0 switches that off.
+        hypotheses: initial poses that are tried when nothing is known.
+        survivors: how many of several initial poses are solved to the end.
+        views: directions in the table of silhouettes.
+        min_mask_pixels: smaller masks are refused.
+        ambiguity_iou: poses whose IoU is within this of the best one are reported as alternatives...
+        ambiguity_angle_deg: ... if they differ by more than this.
+    """
+
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    refine: GaussNewtonConfig | None = field(
+        default_factory=lambda: GaussNewtonConfig(iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0)
+    )
+    refine_size: int = 256
+    refine_survivors: int = 2
+    retry_iou: float = 0.93
+    retry_angle_deg: float = 25.0
+    hypotheses: int = 24
+    survivors: int = 6
+    views: int = 300
+    min_mask_pixels: int = 64
+    ambiguity_iou: float = 0.01
+    ambiguity_angle_deg: float = 15.0
+
+    def __post_init__(self) -> None:
+        check_range("refine_size", self.refine_size, 32, 1024)
+        check_range("refine_survivors", self.refine_survivors, 1)
+        check_range("retry_iou", self.retry_iou, 0.0, 1.0)
+        check_range("retry_angle_deg", self.retry_angle_deg, 0.0, 90.0)
+        check_range("hypotheses", self.hypotheses, 1, 1000)
+        check_range("survivors", self.survivors, 1, self.hypotheses)
+        check_range("views", self.views, 12, 5000)
+        check_range("min_mask_pixels", self.min_mask_pixels, 1)
+        check_range("ambiguity_iou", self.ambiguity_iou, 0.0, 1.0)
+        check_range("ambiguity_angle_deg", self.ambiguity_angle_deg, 0.0, 180.0)
+
+
+@dataclass(frozen=True)
+class ObjectPoseSolution:
+    """What one mask says about the pose.
+
+    Attributes:
+        T_camera_object: (4, 4) float64, metres, ROS optical frame, the mesh file's own frame (times scale). Of the
+            poses that a symmetry makes equal it is the one nearest to the initial pose.
+        covariance: (6, 6) float64 in the order of ROS: position of the object's origin (m^2), then rotation about the
+            axes of the camera frame (rad^2).
+        iou: silhouette IoU of simulated and observed mask in the crop, in [0, 1]: the confidence.
+        history: poses (4, 4) of the winning hypothesis, the initial one first, one per stage; before the polish.
+        residual_norms: (T+1,) 1 - IoU at each of them, at the resolution of the stages.
+        solve_time: seconds.
+        alternatives: other poses (4, 4) that explain the mask as well, best first, apart from those that a symmetry of
+            the object makes equal; empty when the pose is unambiguous.
+        truncated: the crop reaches beyond the image, so part of the object may be unseen.
+    """
+
+    T_camera_object: np.ndarray
+    covariance: np.ndarray
+    iou: float
+    history: tuple[np.ndarray, ...]
+    residual_norms: np.ndarray
+    solve_time: float
+    alternatives: tuple[np.ndarray, ...] = ()
+    truncated: bool = False
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU; anything else is a torch device.
+
+    Raises:
+        ConfigError: no such device, or CUDA is asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as cause:
+        raise ConfigError(f"device={device!r}: expected auto, cpu or cuda.") from cause
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r}: this machine has no CUDA device. Use auto or cpu.")
+    return chosen
+
+
+class ObjectPoseEstimator:
+    """Learned feedback solver for the pose of one mesh.
+
+    Not thread-safe: use one estimator per thread.
+
+    Args:
+        mesh: the object, metres.
+        weights: safetensors file; the shipped one by default.
+        device: where the networks run: ``auto``, ``cpu`` or ``cuda``.
+        config: see :class:`EstimatorConfig`.
+        symmetries: of the object; found on the mesh by default.
+
+    Raises:
+        CheckpointError: the weights file is missing, corrupt or of another version.
+        ConfigError: no such device.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        config: EstimatorConfig | None = None,
+        symmetries: Symmetries | None = None,
+    ) -> None:
+        self.mesh = mesh
+        self.symmetries = Symmetries.from_mesh(mesh) if symmetries is None else symmetries
+        self.config = config or EstimatorConfig()
+        self.device = pick_device(device)
+        self._solver, self._model, checkpoint = load_solver(weights or DEFAULT_WEIGHTS, [mesh], self.config.solver)
+        self._solver.to(self.device)
+        self.provenance = checkpoint.provenance
+        self._meshes = self._solver.feedback.meshes  # type: ignore[attr-defined]
+        self._renderer = RasterRenderer(mesh)
+        self._views: ViewTable | None = None
+
+    @classmethod
+    def from_mesh(
+        cls,
+        path: str | Path | Mesh,
+        scale: float = 1.0,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        config: EstimatorConfig | None = None,
+        symmetries: Symmetries | None = None,
+    ) -> ObjectPoseEstimator:
+        """Build an estimator from a mesh file.
+
+        Args:
+            path: obj, stl, ply, dae, glb, off; or a loaded :class:`Mesh`.
+            scale: factor from the file's unit to metres (0.001 for millimetres).
+            device: ``auto``, ``cpu`` or ``cuda``.
+            weights: safetensors file; the shipped one by default.
+            config: see :class:`EstimatorConfig`.
+            symmetries: of the object; found on the mesh by default.
+
+        Raises:
+            MeshError: the mesh cannot be used.
+            CheckpointError: the weights cannot be used.
+        """
+        mesh = path if isinstance(path, Mesh) else load_mesh(path, scale)
+        return cls(mesh, weights, device, config, symmetries)
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the weights have."""
+        return self._model.solver.num_stages
+
+    def render_mask(
+        self, T_camera_object: np.ndarray, camera_matrix: np.ndarray, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Silhouette of the mesh at a pose.
+
+        Args:
+            T_camera_object: (4, 4) metres.
+            camera_matrix: (3, 3) pixels.
+            size: (height, width).
+
+        Returns:
+            (H, W) bool.
+        """
+        pose = torch.from_numpy(check_pose(T_camera_object)).float()[None]
+        camera = torch.from_numpy(check_camera_matrix(camera_matrix)).float()
+        return (self._renderer.render(pose, camera, size)[0] > 0).numpy()
+
+    def estimate(
+        self, mask: np.ndarray, camera_matrix: np.ndarray, initial: np.ndarray | None = None
+    ) -> ObjectPoseSolution:
+        """Estimate the pose from one mask.
+
+        Args:
+            mask: (H, W) bool or integer, non-zero on the object, at full image resolution, undistorted.
+            camera_matrix: (3, 3) pinhole matrix in pixels.
+            initial: (4, 4) pose to start from, or (K, 4, 4) several; None to start from nothing.
+
+        Raises:
+            MaskError: empty, tiny, or not a mask.
+            CameraError: not a pinhole matrix.
+            PoseError: an initial pose is not rigid or lies behind the camera.
+        """
+        start = time.perf_counter()
+        seen = check_mask(mask)
+        matrix = check_camera_matrix(camera_matrix)
+        starts = None if initial is None else self._check_initial(initial)
+        bounds = self._bounds(seen)
+        camera = look_at_box(bounds, matrix, self._model.crop_size)
+        with single_threaded_torch(self.device):
+            observation = _observe(camera, seen, matrix)
+            if starts is None:
+                solution = self._solve_from_nothing(observation, camera)
+            else:
+                solution = self._solve_from(observation, self._to_crop(starts, camera))
+            order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
+            polished, ious, pixel = self._refine(bounds, seen, matrix, solution, order)
+            winner = int(ious.argmax())
+            covariance = self._covariance(observation, camera, polished[winner], pixel)
+        poses = self._to_metres(polished, camera)
+        best = int(order[winner])
+        found = poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0])
+        return ObjectPoseSolution(
+            T_camera_object=found, covariance=covariance, iou=float(ious[winner]),
+            history=tuple(self._to_metres(h[best : best + 1], camera)[0] for h in solution.history),
+            residual_norms=solution.residual_norms[best].cpu().numpy(),
+            alternatives=self._alternatives(poses, ious.numpy(), winner),
+            truncated=bool((observation.valid == 0).any()), solve_time=time.perf_counter() - start,
+        )  # fmt: skip
+
+    def _check_initial(self, initial: np.ndarray) -> np.ndarray:
+        array = np.asarray(initial, dtype=np.float64)
+        if array.ndim not in (2, 3) or array.shape[-2:] != (4, 4) or array.size == 0:
+            raise PoseError(f"initial: expected shape (4, 4) or (K, 4, 4), got {array.shape}.")
+        poses = array.reshape(-1, 4, 4)
+        return np.stack([check_pose_in_view(check_pose(p, "initial"), "initial") for p in poses])
+
+    def _bounds(self, mask: np.ndarray) -> tuple[int, int, int, int]:
+        bounds = mask_bounds(mask)
+        left, top, right, bottom = bounds
+        pixels = int(np.count_nonzero(mask[top : bottom + 1, left : right + 1]))
+        if pixels < self.config.min_mask_pixels:
+            raise MaskError(
+                f"mask: {pixels} pixels are set, at least {self.config.min_mask_pixels} are needed. "
+                "The object is too far away or nearly hidden."
+            )
+        return bounds
+
+    def _to_crop(self, poses: np.ndarray, camera: VirtualCamera) -> Tensor:
+        normalised = normalised_pose(camera.to_virtual(poses), self.mesh.center, self.mesh.diameter)
+        return torch.from_numpy(normalised).float().to(self.device)
+
+    def _to_metres(self, poses: Tensor, camera: VirtualCamera) -> np.ndarray:
+        normalised = poses.double().cpu().numpy()
+        return camera.to_real(metric_pose(normalised, self.mesh.center, self.mesh.diameter))
+
+    def _solve_from(self, observation: SilhouetteObservation, starts: Tensor) -> Solution:
+        """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
+        if len(starts) > 1:
+            norms = compare(self._meshes.packed, self._meshes.surface, _repeated(observation, len(starts)), starts)
+            starts = starts[int(norms["norm"].argmin())][None]
+        solution = self._solver.estimate(observation, starts)
+        c = self.config
+        if c.retry_angle_deg == 0 or 1.0 - float(solution.residual_norms.min()) >= c.retry_iou:
+            return solution
+        turns = np.deg2rad(c.retry_angle_deg) * np.concatenate([np.eye(3), -np.eye(3)])
+        around = starts.repeat(len(turns), 1, 1)
+        around[:, :3, :3] = so3_exp(torch.from_numpy(turns).to(starts)) @ starts[:, :3, :3]
+        again = self._solve_several(observation, around)
+        if float(again.residual_norms.min()) < float(solution.residual_norms.min()):
+            return again
+        return solution
+
+    def _solve_from_nothing(self, observation: SilhouetteObservation, camera: VirtualCamera) -> Solution:
+        """Solve from a shortlist of views."""
+        if self._views is None:
+            self._views = ViewTable.build(self._meshes.packed, 0, self.config.views)
+        mask = observation.mask[0].numpy()
+        poses, _ = self._views.shortlist(mask, camera.camera_matrix, self.config.hypotheses)
+        return self._solve_several(observation, torch.from_numpy(poses).float().to(self.device))
+
+    def _solve_several(self, observation: SilhouetteObservation, starts: Tensor) -> Solution:
+        """All initial poses for two stages in one batch, then the best of them from there to the end."""
+        early = self._solver.estimate(_repeated(observation, len(starts)), starts, num_stages=2)
+        order = early.residual_norms.min(dim=1).values.argsort()[: self.config.survivors]
+        return self._solver.estimate(_repeated(observation, len(order)), early.estimate[order])
+
+    def _refine(
+        self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray, solution: Solution, order: Tensor
+    ) -> tuple[Tensor, Tensor, float]:
+        """Polish the best hypotheses at the image's resolution.
+
+        Returns:
+            Poses of all hypotheses in ``order``, their IoUs, and the size of a pixel in diameters.
+        """
+        poses = solution.estimate[order].clone()
+        ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()
+        depth = float(poses[0, 2, 3])
+        if self.config.refine is None:
+            return poses, ious, depth / look_at_box(bounds, matrix, self._model.crop_size).camera_matrix[0, 0]
+        side = max(bounds[2] - bounds[0], bounds[3] - bounds[1]) + 1
+        size = int(np.clip(32 * np.ceil(REFINE_MARGIN * side / 32), 96, max(96, self.config.refine_size)))
+        camera = look_at_box(bounds, matrix, size, REFINE_MARGIN)
+        chosen = min(len(order), self.config.refine_survivors)
+        observation = _repeated(_observe(camera, mask, matrix), chosen)
+        polished = ContourGaussNewton(self._meshes, self.config.refine).estimate(observation, poses[:chosen])
+        poses[:chosen] = polished.estimate
+        ious[:chosen] = 1.0 - polished.residual_norms[:, -1].cpu()
+        ious[chosen:] = torch.minimum(ious[chosen:], ious[:chosen].max() - 1e-6)  # measured on another grid
+        return poses, ious, depth / camera.camera_matrix[0, 0]
+
+    def _alternatives(self, poses: np.ndarray, ious: np.ndarray, winner: int) -> tuple[np.ndarray, ...]:
+        kept = list(poses[winner] @ self.symmetries.members())  # what symmetry makes equal is no ambiguity
+        found: list[np.ndarray] = []
+        for i in np.argsort(-ious, kind="stable"):
+            if ious[i] < ious[winner] - self.config.ambiguity_iou:
+                break
+            angles = rotation_angle(np.stack(kept)[:, :3, :3], poses[i][None, :3, :3])
+            if np.rad2deg(angles.min()) > self.config.ambiguity_angle_deg:
+                kept += list(poses[i] @ self.symmetries.members())
+                found.append(poses[i])
+        return tuple(found)
+
+    def _covariance(
+        self, observation: SilhouetteObservation, camera: VirtualCamera, pose: Tensor, pixel: float
+    ) -> np.ndarray:
+        rows = compare(self._meshes.packed, self._meshes.surface, observation, pose[None])
+        contour = slice(0, rows["residual"].shape[1] - NUM_SURFACE)
+        residual = rows["residual"][0, contour].numpy().astype(np.float64)
+        weight = rows["weight"][0, contour].numpy() / (1.0 + (residual / ROBUST_SCALE) ** 2)
+        jacobian = rows["jacobian"][0, contour].numpy().astype(np.float64)
+        local = update_covariance(jacobian, residual, weight, pixel)
+        numbers = pose.double().cpu().numpy()
+        for axis in self.symmetries.axes:  # about these nothing is known
+            free = numbers[:3, :3] @ axis
+            local[:3, :3] += FREE_VARIANCE * np.outer(free, free)
+        return pose_covariance(local, numbers, self.mesh.diameter, self.mesh.center, camera.R_virtual_camera)
+
+    def warm_up(self) -> float:
+        """Compile and build what the first estimate would wait for. -> seconds it took."""
+        start = time.perf_counter()
+        camera = np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1.0]])
+        pose = np.eye(4)
+        pose[:3, 3] = -self.mesh.center + [0, 0, 3.0 * self.mesh.diameter]
+        mask = self.render_mask(pose, camera, (480, 640))
+        if not mask.any():
+            raise ShapeError(f"mesh '{self.mesh.name}': nothing of it is seen from 3 diameters away.")
+        self.estimate(mask, camera)
+        self.estimate(mask, camera, initial=np.stack([pose, pose]))
+        return time.perf_counter() - start
+
+
+def _observe(camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray) -> SilhouetteObservation:
+    """The crop of a full mask as an observation of one."""
+    crop, valid = camera.warp(mask, matrix)
+    if not crop.any():
+        raise MaskError("mask: nothing of it is left after cropping; it is too thin to be an object.")
+    return observe(crop[None], camera.camera_matrix[None], valid[None])
+
+
+def _repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:
+    """One observation, ``count`` times."""
+    return observation[torch.zeros(count, dtype=torch.long)]
+
+
+@contextlib.contextmanager
+def single_threaded_torch(device: torch.device) -> Iterator[None]:
+    """Keep small CPU networks on one thread: several only wait for each other, the more so on a busy robot."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

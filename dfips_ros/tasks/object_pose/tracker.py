@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Track one object over a sequence of masks: a plain state machine around the estimator, without ROS."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
+from ...errors import ConfigError, MaskError
+from ...geometry import make_pose
+from .estimator import ObjectPoseSolution
+
+
+class TrackState(enum.IntEnum):
+    """What the tracker knows."""
+
+    INITIALISING = 0
+    TRACKING = 1
+    LOST = 2
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """When a track is accepted, and when it is given up.
+
+    Attributes:
+        init_iou: a pose found from nothing must explain the mask at least so well.
+        lost_iou: a tracked pose that explains the mask worse than this counts as a miss.
+        lost_frames: so many misses in a row and the track is lost.
+        min_mask_pixels: smaller masks count as a miss.
+        predict: start from the pose that a constant velocity predicts, where it fits better than the last pose.
+        max_prediction: seconds; over longer gaps the last pose is used as it is.
+        max_gap: seconds without an accepted pose after which the last one is forgotten.
+        reinit_interval: while no pose is known, search in every n-th mask only (a search takes longer than a track).
+    """
+
+    init_iou: float = 0.8
+    lost_iou: float = 0.6
+    lost_frames: int = 3
+    min_mask_pixels: int = 64
+    predict: bool = True
+    max_prediction: float = 0.2
+    max_gap: float = 2.0
+    reinit_interval: int = 1
+
+    def __post_init__(self) -> None:
+        check_range("init_iou", self.init_iou, 0.0, 1.0)
+        check_range("lost_iou", self.lost_iou, 0.0, 1.0)
+        if self.lost_iou > self.init_iou:
+            raise ConfigError(
+                f"lost_iou={self.lost_iou}: expected at most init_iou={self.init_iou}; "
+                "otherwise a pose would be accepted and lost at once."
+            )
+        check_range("lost_frames", self.lost_frames, 1)
+        check_range("min_mask_pixels", self.min_mask_pixels, 1)
+        check_range("max_prediction", self.max_prediction, 0.0)
+        check_range("max_gap", self.max_gap, 0.0)
+        check_range("reinit_interval", self.reinit_interval, 1)
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What one mask changed.
+
+    Attributes:
+        state: INITIALISING, TRACKING or LOST.
+        reason: why the state is what it is, one sentence.
+        solution: the pose, or None where this mask gave none that may be used.
+        stamp: the mask's time, seconds.
+    """
+
+    state: TrackState
+    reason: str
+    solution: ObjectPoseSolution | None
+    stamp: float
+
+
+class PoseSource(Protocol):
+    """What a tracker needs of an estimator."""
+
+    def estimate(
+        self, mask: np.ndarray, camera_matrix: np.ndarray, initial: np.ndarray | None = None
+    ) -> ObjectPoseSolution:
+        """See ``ObjectPoseEstimator.estimate``."""
+        ...
+
+
+class PoseTracker:
+    """Follows one object.
+
+    Args:
+        estimator: solves single masks.
+        config: see :class:`TrackerConfig`.
+    """
+
+    def __init__(self, estimator: PoseSource, config: TrackerConfig | None = None) -> None:
+        self.estimator = estimator
+        self.config = config or TrackerConfig()
+        self.state = TrackState.INITIALISING
+        self.reason = "no mask has arrived yet"
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the track: the next mask is solved from nothing."""
+        self.state, self.reason = TrackState.INITIALISING, "reset; waiting for a mask"
+        self._poses: list[tuple[float, np.ndarray]] = []
+        self._misses = 0
+        self._searches = 0
+        self._given: np.ndarray | None = None
+        self._last_stamp = -math.inf
+
+    def set_pose(self, T_camera_object: np.ndarray) -> None:
+        """Start the next mask from this pose.
+
+        Args:
+            T_camera_object: (4, 4) metres, optical frame.
+
+        Raises:
+            PoseError: not rigid, or behind the camera.
+        """
+        pose = check_pose_in_view(check_pose(T_camera_object))
+        self.reset()
+        self._given = pose
+        self.reason = "a pose was set; waiting for a mask"
+
+    def update(self, mask: np.ndarray, camera_matrix: np.ndarray, stamp: float) -> TrackResult:
+        """Take one mask.
+
+        Args:
+            mask: (H, W) bool or integer, non-zero on the object.
+            camera_matrix: (3, 3).
+            stamp: time of the mask, seconds. One older than the last (a bag that starts again) resets the track.
+
+        Raises:
+            MaskError, CameraError: the input is of the wrong kind. A mask that is empty or tiny is no error but a miss.
+        """
+        seen = check_mask(mask)
+        matrix = check_camera_matrix(camera_matrix)
+        if stamp < self._last_stamp:
+            self.reset()
+        self._last_stamp = stamp
+        pixels = int(np.count_nonzero(seen))
+        if pixels < self.config.min_mask_pixels:
+            what = "the mask is empty" if pixels == 0 else f"the mask is tiny ({pixels} pixels)"
+            return self._miss(f"{what}, at least {self.config.min_mask_pixels} pixels are needed", stamp)
+        self._forget_old(stamp)
+        try:
+            if self.state == TrackState.TRACKING:
+                return self._track(seen, matrix, stamp)
+            return self._search(seen, matrix, stamp)
+        except MaskError as error:
+            return self._miss(str(error), stamp)
+
+    def _track(self, mask: np.ndarray, matrix: np.ndarray, stamp: float) -> TrackResult:
+        solution = self.estimator.estimate(mask, matrix, initial=np.stack(self._starts(stamp)))
+        if solution.iou >= self.config.lost_iou:
+            return self._accept(solution, stamp)
+        found = self._miss(f"IoU {solution.iou:.2f} is below lost_iou={self.config.lost_iou}", stamp)
+        return found if found.state == TrackState.TRACKING else self._search(mask, matrix, stamp, found.reason)
+
+    def _search(self, mask: np.ndarray, matrix: np.ndarray, stamp: float, why: str = "") -> TrackResult:
+        known = [self._given] if self._given is not None else [pose for _, pose in self._poses[-1:]]
+        best: ObjectPoseSolution | None = None
+        if known:
+            best = self.estimator.estimate(mask, matrix, initial=np.stack(known))
+            if best.iou >= self.config.init_iou:
+                return self._accept(best, stamp)
+        self._searches += 1
+        if (self._searches - 1) % self.config.reinit_interval == 0:
+            found = self.estimator.estimate(mask, matrix)
+            if found.iou >= self.config.init_iou:
+                return self._accept(found, stamp)
+            best = found if best is None or found.iou > best.iou else best
+        reached = "" if best is None else f"best IoU {best.iou:.2f} is below init_iou={self.config.init_iou}"
+        self.reason = "; ".join(part for part in (why, reached) if part) or "searching"
+        return TrackResult(self.state, self.reason, None, stamp)
+
+    def _starts(self, stamp: float) -> list[np.ndarray]:
+        """The last pose, and the one that a constant velocity predicts."""
+        last_stamp, last = self._poses[-1]
+        if not self.config.predict or len(self._poses) < 2:
+            return [last]
+        before_stamp, before = self._poses[-2]
+        past, ahead = last_stamp - before_stamp, stamp - last_stamp
+        if past <= 0 or not 0 < ahead <= self.config.max_prediction or past > self.config.max_prediction:
+            return [last]
+        ratio = ahead / past
+        turn = Rotation.from_matrix(last[:3, :3] @ before[:3, :3].T).as_rotvec() * ratio
+        rotation = Rotation.from_rotvec(turn).as_matrix() @ last[:3, :3]
+        translation = last[:3, 3] + ratio * (last[:3, 3] - before[:3, 3])
+        if translation[2] <= 0.1 * last[2, 3]:
+            return [last]
+        return [make_pose(rotation, translation), last]
+
+    def _accept(self, solution: ObjectPoseSolution, stamp: float) -> TrackResult:
+        if self.state != TrackState.TRACKING:
+            self._poses = []
+        self._poses = [*self._poses[-1:], (stamp, solution.T_camera_object)]
+        self._misses, self._searches, self._given = 0, 0, None
+        self.state, self.reason = TrackState.TRACKING, "tracking"
+        if solution.alternatives:
+            self.reason = f"tracking; {len(solution.alternatives)} other poses explain the mask as well"
+        return TrackResult(self.state, self.reason, solution, stamp)
+
+    def _miss(self, why: str, stamp: float) -> TrackResult:
+        self._misses += 1
+        if self.state == TrackState.TRACKING:
+            if self._misses >= self.config.lost_frames:
+                self.state = TrackState.LOST
+            else:
+                why = f"{why} (miss {self._misses} of {self.config.lost_frames})"
+        self.reason = why
+        return TrackResult(self.state, why, None, stamp)
+
+    def _forget_old(self, stamp: float) -> None:
+        if self._poses and stamp - self._poses[-1][0] > self.config.max_gap:
+            self._poses = []
+            if self.state == TrackState.TRACKING:
+                self.state, self.reason = TrackState.LOST, f"no mask for more than {self.config.max_gap} s"
