@@ -29,6 +29,7 @@ class PyrenderRenderer:
 
     def __init__(self, mesh: Mesh) -> None:
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+        os.environ.setdefault("PYGLET_HEADLESS", "1")  # pyrender imports a viewer that wants X11
         require("pyrender", "PyrenderRenderer", "pip install pyrender==0.1.45")
         import pyrender
         import trimesh

@@ -45,7 +45,26 @@ class PackedMeshes:
         return len(self.face_start) - 1
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@nb.njit(cache=True, nogil=True, inline="always")
+def _crossing(slope):
+    """-1 / slope: how far a weight of one is from zero; 0 for a weight that does not change along the row."""
+    return np.float32(-1.0) / slope if abs(slope) > np.float32(1e-12) else np.float32(0.0)
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _clip_span(low, high, weight, slope, crossing):
+    """Narrow [low, high] to where ``weight + k * slope >= 0``, by a hair too wide so that neighbours leave no crack."""
+    if crossing == np.float32(0.0):
+        if weight < np.float32(-1e-6):
+            high = low - np.float32(1.0)
+    elif slope > 0:
+        low = max(low, weight * crossing - np.float32(1e-4))
+    else:
+        high = min(high, weight * crossing + np.float32(1e-4))
+    return low, high
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
 def raster_one(vertices, faces, pose, fx, fy, cx, cy, projected, buffer):
     """Draw one mesh: ``buffer`` (H, W) receives the inverse depth, 0 where nothing is seen."""
     height, width = buffer.shape
@@ -82,20 +101,34 @@ def raster_one(vertices, faces, pose, fx, fy, cx, cy, projected, buffer):
         if abs(area) < np.float32(1e-12):
             continue
         scale = np.float32(1.0) / area
-        # Barycentric weights are affine in the pixel: w_k = base_k + u * du_k + v * dv_k.
+        # Barycentric weights are affine in the pixel: w_k = base_k + u * du_k + v * dv_k; so is the inverse depth.
         du0, dv0 = (by - qy) * scale, (qx - bx) * scale
         du1, dv1 = (qy - ay) * scale, (ax - qx) * scale
+        du2 = -du0 - du1
+        dz = du0 * (z0 - z2) + du1 * (z1 - z2)
+        if x_high - x_low < 6:
+            for y in range(y_low, y_high + 1):
+                w0 = (np.float32(x_low) - qx) * du0 + (np.float32(y) - qy) * dv0
+                w1 = (np.float32(x_low) - qx) * du1 + (np.float32(y) - qy) * dv1
+                for x in range(x_low, x_high + 1):
+                    if w0 >= 0.0 and w1 >= 0.0 and np.float32(1.0) - w0 - w1 >= 0.0:
+                        buffer[y, x] = max(buffer[y, x], z2 + w0 * (z0 - z2) + w1 * (z1 - z2))
+                    w0 += du0
+                    w1 += du1
+            continue
+        cross0, cross1, cross2 = _crossing(du0), _crossing(du1), _crossing(du2)
         for y in range(y_low, y_high + 1):
             w0 = (np.float32(x_low) - qx) * du0 + (np.float32(y) - qy) * dv0
             w1 = (np.float32(x_low) - qx) * du1 + (np.float32(y) - qy) * dv1
-            for x in range(x_low, x_high + 1):
-                w2 = np.float32(1.0) - w0 - w1
-                if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0:
-                    inverse = w0 * z0 + w1 * z1 + w2 * z2
-                    if inverse > buffer[y, x]:
-                        buffer[y, x] = inverse
-                w0 += du0
-                w1 += du1
+            w2 = np.float32(1.0) - w0 - w1
+            low, high = np.float32(0.0), np.float32(x_high - x_low)
+            low, high = _clip_span(low, high, w0, du0, cross0)
+            low, high = _clip_span(low, high, w1, du1, cross1)
+            low, high = _clip_span(low, high, w2, du2, cross2)
+            if low <= high:
+                start = z2 + w0 * (z0 - z2) + w1 * (z1 - z2)
+                for k in range(int(math.ceil(low)), int(math.floor(high)) + 1):
+                    buffer[y, x_low + k] = max(buffer[y, x_low + k], start + np.float32(k) * dz)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -73,9 +73,7 @@ class FeedbackSolver(nn.Module):
         """The network of stage t; past the last one, the last one is used again."""
         return self.stages[min(t, len(self.stages) - 1)]
 
-    def training_steps(
-        self, observation: Any, initial: Tensor, features: FeedbackFeatures | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
+    def training_steps(self, observation: Any, initial: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield (t, updated estimate with gradient of stage t only); gradients stop between stages."""
         estimate = initial
         for t in range(self.config.num_stages):
@@ -86,13 +84,20 @@ class FeedbackSolver(nn.Module):
             estimate = updated.detach()
 
     @torch.inference_mode()
-    def estimate(self, observation: Any, initial: Tensor | None = None, num_stages: int | None = None) -> Solution:
+    def estimate(
+        self,
+        observation: Any,
+        initial: Tensor | None = None,
+        num_stages: int | None = None,
+        features: FeedbackFeatures | None = None,
+    ) -> Solution:
         """Solve a batch.
 
         Args:
             observation: (B, *Y), or a batch that the feedback understands.
             initial: (B, *X).
             num_stages: unroll more or fewer stages than were trained.
+            features: the comparison at ``initial``, where the caller has it already.
 
         Raises:
             ConfigError: no initial estimate was given.
@@ -100,7 +105,7 @@ class FeedbackSolver(nn.Module):
         if initial is None:
             raise ConfigError("initial: the feedback solver needs an initial estimate (B, *X), got None.")
         estimate = initial.clone()
-        features = self.feedback(observation, estimate)
+        features = self.feedback(observation, estimate) if features is None else features
         history, norms = [estimate], [features.residual_norm]
         for t in range(num_stages or self.config.num_stages):
             update = self.stage(t)(features)

@@ -54,6 +54,20 @@ def test_an_asymmetric_part_has_none(bracket):
     assert np.array_equal(Symmetries.none().members(), np.eye(4)[None])
 
 
+@pytest.mark.parametrize("name", ["cylinder", "cone"])
+def test_the_best_angle_about_a_free_axis_is_found(name):
+    found = Symmetries.from_mesh(turned(SOLIDS[name][0]))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        pose, reference = make_pose(random_rotations(2, rng), rng.normal(size=(2, 3)))
+        near = found.nearest(pose, reference)
+        sampled = pose @ found.members(720)
+        best = rotation_angle(sampled[:, :3, :3], reference[None, :3, :3]).min()
+        assert rotation_angle(near[:3, :3], reference[:3, :3]) <= best + 1e-4
+        point = np.append(found.offsets[0], 1.0)
+        assert np.allclose(near @ point, pose @ point, atol=1e-6)
+
+
 def test_nearest_member_is_taken():
     found = Symmetries.from_mesh(Mesh("box", SOLIDS["box"][0].vertices, SOLIDS["box"][0].faces))
     pose = make_pose(Rotation.from_rotvec([0.1, 0.2, 0.3]).as_matrix(), np.array([0.0, 0.0, 1.0]))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from .covariance import metric_pose, normalised_pose, pose_covariance, update_co
 from .crop import VirtualCamera, look_at_box, mask_bounds
 from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
 from .initialization import ViewTable
-from .problem import load_solver
+from .problem import MeshSet, load_solver
 from .symmetry import Symmetries
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "object_pose.safetensors"
@@ -42,9 +43,10 @@ class EstimatorConfig:
         solver: adaptive update and its limits (the weights file fixes the number of stages).
         refine: polish the solved pose at up to full resolution with contour Gauss-Newton; None leaves it out.
         refine_size: largest side of the crop for the polish, pixels.
+        refine_faces: the mesh is simplified to about this many faces for the polish.
         refine_survivors: how many of several hypotheses are polished.
         retry_iou: a solve from an initial pose that ends below this IoU is repeated from several poses around it...
-        retry_angle_deg: ... which are turned by so much about each axis; 0 switches that off.
+        retry_angle_deg: ... which are turned by so much, about the eight diagonals; 0 switches that off.
         hypotheses: initial poses that are tried when nothing is known.
         survivors: how many of several initial poses are solved to the end.
         views: directions in the table of silhouettes.
@@ -55,12 +57,15 @@ class EstimatorConfig:
 
     solver: SolverConfig = field(default_factory=SolverConfig)
     refine: GaussNewtonConfig | None = field(
-        default_factory=lambda: GaussNewtonConfig(iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0)
+        default_factory=lambda: GaussNewtonConfig(
+            iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0, least_gain=1e-4
+        )
     )
     refine_size: int = 256
+    refine_faces: int = 5000
     refine_survivors: int = 2
-    retry_iou: float = 0.93
-    retry_angle_deg: float = 25.0
+    retry_iou: float = 0.98
+    retry_angle_deg: float = 30.0
     hypotheses: int = 24
     survivors: int = 6
     views: int = 300
@@ -70,6 +75,7 @@ class EstimatorConfig:
 
     def __post_init__(self) -> None:
         check_range("refine_size", self.refine_size, 32, 1024)
+        check_range("refine_faces", self.refine_faces, 100)
         check_range("refine_survivors", self.refine_survivors, 1)
         check_range("retry_iou", self.retry_iou, 0.0, 1.0)
         check_range("retry_angle_deg", self.retry_angle_deg, 0.0, 90.0)
@@ -109,6 +115,16 @@ class ObjectPoseSolution:
     truncated: bool = False
 
 
+@dataclass(frozen=True)
+class _Hypotheses:
+    """Solved poses of one mask in the crop's frame: (K, 4, 4), their IoUs (K,), histories (K, T+1, 4, 4), norms."""
+
+    poses: Tensor
+    ious: Tensor
+    history: Tensor
+    residual_norms: Tensor
+
+
 def pick_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU; anything else is a torch device.
 
@@ -137,6 +153,7 @@ class ObjectPoseEstimator:
         device: where the networks run: ``auto``, ``cpu`` or ``cuda``.
         config: see :class:`EstimatorConfig`.
         symmetries: of the object; found on the mesh by default.
+        num_stages: unroll so many stages instead of all that were trained.
 
     Raises:
         CheckpointError: the weights file is missing, corrupt or of another version.
@@ -150,8 +167,10 @@ class ObjectPoseEstimator:
         device: str = "auto",
         config: EstimatorConfig | None = None,
         symmetries: Symmetries | None = None,
+        num_stages: int | None = None,
     ) -> None:
         self.mesh = mesh
+        self._num_stages = num_stages
         self.symmetries = Symmetries.from_mesh(mesh) if symmetries is None else symmetries
         self.config = config or EstimatorConfig()
         self.device = pick_device(device)
@@ -159,6 +178,9 @@ class ObjectPoseEstimator:
         self._solver.to(self.device)
         self.provenance = checkpoint.provenance
         self._meshes = self._solver.feedback.meshes  # type: ignore[attr-defined]
+        self._refiner = None
+        if self.config.refine is not None:
+            self._refiner = ContourGaussNewton(MeshSet([mesh], self.config.refine_faces), self.config.refine)
         self._renderer = RasterRenderer(mesh)
         self._views: ViewTable | None = None
 
@@ -191,8 +213,8 @@ class ObjectPoseEstimator:
 
     @property
     def num_stages(self) -> int:
-        """How many stages the weights have."""
-        return self._model.solver.num_stages
+        """How many stages are unrolled."""
+        return self._num_stages or self._model.solver.num_stages
 
     def render_mask(
         self, T_camera_object: np.ndarray, camera_matrix: np.ndarray, size: tuple[int, int]
@@ -234,22 +256,21 @@ class ObjectPoseEstimator:
         camera = look_at_box(bounds, matrix, self._model.crop_size)
         with single_threaded_torch(self.device):
             observation = _observe(camera, seen, matrix)
+            fine = None if self.config.refine is None else self._observe_finely(bounds, seen, matrix)
             if starts is None:
-                solution = self._solve_from_nothing(observation, camera)
+                found = self._search(observation, fine)
             else:
-                solution = self._solve_from(observation, self._to_crop(starts, camera))
-            order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
-            polished, ious, pixel = self._refine(bounds, seen, matrix, solution, order)
-            winner = int(ious.argmax())
-            covariance = self._covariance(observation, camera, polished[winner], pixel)
-        poses = self._to_metres(polished, camera)
-        best = int(order[winner])
-        found = poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0])
+                found = self._solve_from(observation, fine, self._to_crop(starts, camera))
+            winner = int(found.ious.argmax())
+            sharp = observation if fine is None else fine
+            covariance = self._covariance(sharp, camera, found.poses[winner])
+        poses = self._to_metres(found.poses, camera)
         return ObjectPoseSolution(
-            T_camera_object=found, covariance=covariance, iou=float(ious[winner]),
-            history=tuple(self._to_metres(h[best : best + 1], camera)[0] for h in solution.history),
-            residual_norms=solution.residual_norms[best].cpu().numpy(),
-            alternatives=self._alternatives(poses, ious.numpy(), winner),
+            T_camera_object=poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0]),
+            covariance=covariance, iou=float(found.ious[winner]),
+            history=tuple(self._to_metres(found.history[winner], camera)),
+            residual_norms=found.residual_norms[winner].cpu().numpy(),
+            alternatives=self._alternatives(poses, found.ious.numpy(), winner),
             truncated=bool((observation.valid == 0).any()), solve_time=time.perf_counter() - start,
         )  # fmt: skip
 
@@ -279,83 +300,85 @@ class ObjectPoseEstimator:
         normalised = poses.double().cpu().numpy()
         return camera.to_real(metric_pose(normalised, self.mesh.center, self.mesh.diameter))
 
-    def _solve_from(self, observation: SilhouetteObservation, starts: Tensor) -> Solution:
+    def _solve_from(
+        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
+    ) -> _Hypotheses:
         """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
-        if len(starts) > 1:
-            norms = compare(self._meshes.packed, self._meshes.surface, _repeated(observation, len(starts)), starts)
-            starts = starts[int(norms["norm"].argmin())][None]
-        solution = self._solver.estimate(observation, starts)
+        features = self._solver.feedback(_repeated(observation, len(starts)), starts)
+        best = features.residual_norm.argmin()[None]
+        start = starts[best]
+        solution = self._solver.estimate(observation, start, self.num_stages, features.select(best))
+        found = self._polished(solution, fine)
         c = self.config
-        if c.retry_angle_deg == 0 or 1.0 - float(solution.residual_norms.min()) >= c.retry_iou:
-            return solution
-        turns = np.deg2rad(c.retry_angle_deg) * np.concatenate([np.eye(3), -np.eye(3)])
-        around = starts.repeat(len(turns), 1, 1)
-        around[:, :3, :3] = so3_exp(torch.from_numpy(turns).to(starts)) @ starts[:, :3, :3]
-        again = self._solve_several(observation, around)
-        if float(again.residual_norms.min()) < float(solution.residual_norms.min()):
-            return again
-        return solution
+        if c.retry_angle_deg == 0 or float(found.ious[0]) >= c.retry_iou:
+            return found
+        axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
+        around = start.repeat(len(axes), 1, 1)
+        around[:, :3, :3] = so3_exp(torch.from_numpy(axes).to(start)) @ start[:, :3, :3]
+        again = self._solve_several(observation, fine, around)
+        return again if float(again.ious.max()) > float(found.ious.max()) else found
 
-    def _solve_from_nothing(self, observation: SilhouetteObservation, camera: VirtualCamera) -> Solution:
+    def _search(self, observation: SilhouetteObservation, fine: SilhouetteObservation | None) -> _Hypotheses:
         """Solve from a shortlist of views."""
         if self._views is None:
             self._views = ViewTable.build(self._meshes.packed, 0, self.config.views)
-        mask = observation.mask[0].numpy()
-        poses, _ = self._views.shortlist(mask, camera.camera_matrix, self.config.hypotheses)
-        return self._solve_several(observation, torch.from_numpy(poses).float().to(self.device))
+        mask, camera = observation.mask[0].numpy(), observation.camera[0].numpy().astype(np.float64)
+        poses, _ = self._views.shortlist(mask, camera, self.config.hypotheses)
+        return self._solve_several(observation, fine, torch.from_numpy(poses).float().to(self.device))
 
-    def _solve_several(self, observation: SilhouetteObservation, starts: Tensor) -> Solution:
+    def _solve_several(
+        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
+    ) -> _Hypotheses:
         """All initial poses for two stages in one batch, then the best of them from there to the end."""
         early = self._solver.estimate(_repeated(observation, len(starts)), starts, num_stages=2)
         order = early.residual_norms.min(dim=1).values.argsort()[: self.config.survivors]
-        return self._solver.estimate(_repeated(observation, len(order)), early.estimate[order])
+        late = self._solver.estimate(_repeated(observation, len(order)), early.estimate[order], self.num_stages)
+        return self._polished(late, fine)
 
-    def _refine(
-        self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray, solution: Solution, order: Tensor
-    ) -> tuple[Tensor, Tensor, float]:
-        """Polish the best hypotheses at the image's resolution.
-
-        Returns:
-            Poses of all hypotheses in ``order``, their IoUs, and the size of a pixel in diameters.
-        """
-        poses = solution.estimate[order].clone()
-        ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()
-        depth = float(poses[0, 2, 3])
-        if self.config.refine is None:
-            return poses, ious, depth / look_at_box(bounds, matrix, self._model.crop_size).camera_matrix[0, 0]
+    def _observe_finely(
+        self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray
+    ) -> SilhouetteObservation:
+        """The crop for the polish, at the image's resolution up to ``refine_size``."""
         side = max(bounds[2] - bounds[0], bounds[3] - bounds[1]) + 1
         size = int(np.clip(32 * np.ceil(REFINE_MARGIN * side / 32), 96, max(96, self.config.refine_size)))
-        camera = look_at_box(bounds, matrix, size, REFINE_MARGIN)
-        chosen = min(len(order), self.config.refine_survivors)
-        observation = _repeated(_observe(camera, mask, matrix), chosen)
-        polished = ContourGaussNewton(self._meshes, self.config.refine).estimate(observation, poses[:chosen])
-        poses[:chosen] = polished.estimate
-        ious[:chosen] = 1.0 - polished.residual_norms[:, -1].cpu()
-        ious[chosen:] = torch.minimum(ious[chosen:], ious[:chosen].max() - 1e-6)  # measured on another grid
-        return poses, ious, depth / camera.camera_matrix[0, 0]
+        return _observe(look_at_box(bounds, matrix, size, REFINE_MARGIN), mask, matrix)
+
+    def _polished(self, solution: Solution, fine: SilhouetteObservation | None) -> _Hypotheses:
+        """Hypotheses by IoU, the best of them polished; both crops share the virtual camera's frame, so poses do too."""
+        order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
+        poses = solution.estimate[order].clone()
+        ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()
+        if fine is not None and self._refiner is not None:
+            count = min(len(order), self.config.refine_survivors)
+            polished = self._refiner.estimate(_repeated(fine, count), poses[:count])
+            poses[:count] = polished.estimate
+            ious[:count] = 1.0 - polished.residual_norms[:, -1].cpu()
+            ious[count:] = torch.minimum(ious[count:], ious[:count].max() - 1e-6)  # measured on another grid
+        history = torch.stack(solution.history, dim=1)[order]
+        return _Hypotheses(poses, ious, history, solution.residual_norms[order])
 
     def _alternatives(self, poses: np.ndarray, ious: np.ndarray, winner: int) -> tuple[np.ndarray, ...]:
-        kept = list(poses[winner] @ self.symmetries.members())  # what symmetry makes equal is no ambiguity
-        found: list[np.ndarray] = []
+        found: list[np.ndarray] = [poses[winner]]
         for i in np.argsort(-ious, kind="stable"):
+            if i == winner:
+                continue
             if ious[i] < ious[winner] - self.config.ambiguity_iou:
                 break
-            angles = rotation_angle(np.stack(kept)[:, :3, :3], poses[i][None, :3, :3])
+            equal = np.stack([self.symmetries.nearest(poses[i], pose) for pose in found])  # symmetry is no ambiguity
+            angles = rotation_angle(np.stack(found)[:, :3, :3], equal[:, :3, :3])
             if np.rad2deg(angles.min()) > self.config.ambiguity_angle_deg:
-                kept += list(poses[i] @ self.symmetries.members())
                 found.append(poses[i])
-        return tuple(found)
+        return tuple(found[1:])
 
-    def _covariance(
-        self, observation: SilhouetteObservation, camera: VirtualCamera, pose: Tensor, pixel: float
-    ) -> np.ndarray:
+    def _covariance(self, observation: SilhouetteObservation, camera: VirtualCamera, pose: Tensor) -> np.ndarray:
         rows = compare(self._meshes.packed, self._meshes.surface, observation, pose[None])
         contour = slice(0, rows["residual"].shape[1] - NUM_SURFACE)
         residual = rows["residual"][0, contour].numpy().astype(np.float64)
         weight = rows["weight"][0, contour].numpy() / (1.0 + (residual / ROBUST_SCALE) ** 2)
         jacobian = rows["jacobian"][0, contour].numpy().astype(np.float64)
-        local = update_covariance(jacobian, residual, weight, pixel)
         numbers = pose.double().cpu().numpy()
+        pixel = numbers[2, 3] / float(observation.camera[0, 0, 0])
+        local = update_covariance(jacobian, residual, weight, pixel)
         for axis in self.symmetries.axes:  # about these nothing is known
             free = numbers[:3, :3] @ axis
             local[:3, :3] += FREE_VARIANCE * np.outer(free, free)
@@ -376,7 +399,7 @@ class ObjectPoseEstimator:
 
 
 def _observe(camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray) -> SilhouetteObservation:
-    """The crop of a full mask as an observation of one."""
+    """The crop of a full mask, as an observation."""
     crop, valid = camera.warp(mask, matrix)
     if not crop.any():
         raise MaskError("mask: nothing of it is left after cropping; it is too thin to be an object.")
@@ -385,7 +408,7 @@ def _observe(camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray) -> Sil
 
 def _repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:
     """One observation, ``count`` times."""
-    return observation[torch.zeros(count, dtype=torch.long)]
+    return observation if count == 1 else observation[torch.zeros(count, dtype=torch.long)]
 
 
 @contextlib.contextmanager

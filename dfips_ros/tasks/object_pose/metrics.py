@@ -66,3 +66,44 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
         raise ShapeError(f"mask_iou: expected masks of one size, got {a.shape} and {b.shape}.")
     either = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / either) if either else 1.0
+
+
+def mssd(T_estimate: np.ndarray, T_true: np.ndarray, points: np.ndarray, symmetries: np.ndarray) -> float:
+    """Maximum symmetry-aware surface distance (BOP 2019).
+
+    Args:
+        T_estimate: (4, 4).
+        T_true: (4, 4).
+        points: (N, 3) on the object, metres.
+        symmetries: (S, 4, 4), the identity among them.
+
+    Returns:
+        Smallest over the symmetries of the largest distance of a point, metres.
+    """
+    true = T_true @ symmetries
+    here = points @ T_estimate[:3, :3].T + T_estimate[:3, 3]
+    there = points @ np.swapaxes(true[:, :3, :3], 1, 2) + true[:, None, :3, 3]
+    return float(np.linalg.norm(there - here, axis=2).max(axis=1).min())
+
+
+def mspd(
+    T_estimate: np.ndarray, T_true: np.ndarray, points: np.ndarray, symmetries: np.ndarray, camera_matrix: np.ndarray
+) -> float:
+    """Maximum symmetry-aware projection distance (BOP 2019).
+
+    Args:
+        T_estimate: (4, 4).
+        T_true: (4, 4).
+        points: (N, 3) on the object, metres.
+        symmetries: (S, 4, 4), the identity among them.
+        camera_matrix: (3, 3).
+
+    Returns:
+        Smallest over the symmetries of the largest distance of a projected point, pixels.
+    """
+
+    def project(poses: np.ndarray) -> np.ndarray:
+        image = (points @ np.swapaxes(poses[:, :3, :3], 1, 2) + poses[:, None, :3, 3]) @ camera_matrix.T
+        return image[..., :2] / np.maximum(image[..., 2:], 1e-6)
+
+    return float(np.linalg.norm(project(T_true @ symmetries) - project(T_estimate[None]), axis=2).max(axis=1).min())

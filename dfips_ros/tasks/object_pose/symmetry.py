@@ -25,7 +25,6 @@ _IRREGULAR_ANGLES = np.deg2rad([17.0, 41.0, 77.0, 131.0])
 _MEAN_TOLERANCE, _TAIL_TOLERANCE = 0.008, 0.03  # diameters
 _SAME_AXIS = np.cos(np.deg2rad(12.0))
 _MAX_GROUP = 60
-_CONTINUOUS_STEPS = 180
 
 
 @dataclass(frozen=True)
@@ -89,20 +88,44 @@ class Symmetries:
         """True if only the identity is a symmetry."""
         return len(self.discrete) == 1 and len(self.axes) == 0
 
-    def members(self, steps: int = _CONTINUOUS_STEPS) -> np.ndarray:
-        """All transforms, continuous ones sampled in ``steps`` angles. -> (N, 4, 4), the identity first."""
-        group = self.discrete
-        for axis, offset in zip(self.axes, self.offsets, strict=True):
-            turns = Rotation.from_rotvec(axis * np.arange(steps)[:, None] * (2 * np.pi / steps)).as_matrix()
-            about = make_pose(turns, offset - turns @ offset)
-            group = (about[:, None] @ group[None]).reshape(-1, 4, 4)
-        return group
+    @property
+    def is_sphere(self) -> bool:
+        """True if the object may be turned at will: two free axes generate every rotation."""
+        return len(self.axes) > 1
+
+    def members(self, steps: int = 72) -> np.ndarray:
+        """All transforms, a continuous one sampled in ``steps`` angles; those of a sphere are left out.
+
+        Returns:
+            (N, 4, 4), the identity first.
+        """
+        if len(self.axes) != 1:
+            return self.discrete
+        turns = self._about_axis(np.arange(steps) * (2 * np.pi / steps))
+        return (turns[:, None] @ self.discrete[None]).reshape(-1, 4, 4)
+
+    def _about_axis(self, angles: np.ndarray) -> np.ndarray:
+        turns = Rotation.from_rotvec(self.axes[0] * angles[:, None]).as_matrix()
+        return make_pose(turns, self.offsets[0] - turns @ self.offsets[0])
 
     def nearest(self, T_camera_object: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """The equivalent of a pose whose rotation is nearest to that of ``reference``. (4, 4), (4, 4) -> (4, 4)."""
+        """The equivalent of a pose whose rotation is nearest to that of ``reference``. (4, 4), (4, 4) -> (4, 4).
+
+        About a free axis the best angle is known in closed form: tr(M exp(t [a])) = A cos t + B sin t + C.
+        """
         if self.is_trivial:
             return T_camera_object
-        poses = T_camera_object @ self.members()
+        if self.is_sphere:
+            center = T_camera_object[:3, :3] @ self.offsets[0] + T_camera_object[:3, 3]
+            return make_pose(reference[:3, :3], center - reference[:3, :3] @ self.offsets[0])
+        poses = T_camera_object @ self.discrete
+        if len(self.axes) == 1:
+            axis, before = self.axes[0], T_camera_object[:3, :3]
+            skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+            between = np.stack([d @ reference[:3, :3].T @ before for d in self.discrete[:, :3, :3]])
+            cosine = np.trace(between @ (np.eye(3) - np.outer(axis, axis)), axis1=1, axis2=2)
+            sine = np.trace(between @ skew, axis1=1, axis2=2)
+            poses = T_camera_object @ self._about_axis(np.arctan2(sine, cosine)) @ self.discrete
         return poses[int(np.argmin(rotation_angle(poses[:, :3, :3], reference[None, :3, :3])))]
 
 
