@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other ways to solve the same inverse problems."""
