@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The health of a tracker as one diagnostic_msgs/DiagnosticStatus."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from .mask_stream import MaskStream
+
+WINDOW = 300
+
+
+@dataclass
+class TrackerHealth:
+    """Running figures of a tracker. Times are seconds of a steady clock.
+
+    Attributes:
+        lifecycle: label of the lifecycle state.
+        problem: why the last lifecycle transition failed; empty when it did not.
+        state, reason, iou: of the last result.
+        frames, poses, failures: masks worked on, poses published, masks or messages that raised an error.
+    """
+
+    lifecycle: str = "unconfigured"
+    problem: str = ""
+    state: str = "INITIALISING"
+    reason: str = ""
+    iou: float = 0.0
+    frames: int = 0
+    poses: int = 0
+    failures: int = 0
+    last_error: str = ""
+    last_error_time: float | None = None
+    camera_time: float | None = None
+    camera_problem: str = ""
+    active_since: float | None = None
+    stream: MaskStream = field(default_factory=MaskStream)
+    solve_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    node_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    def __post_init__(self) -> None:
+        self._reported_drops = 0
+
+    def note_error(self, site: str, text: str, now: float) -> None:
+        """Take note of an error in the callback ``site``; camera_info's do no harm while a good one is kept."""
+        self.failures += 1
+        self.last_error = f"{site}: {text}"
+        if site != "camera_info":
+            self.last_error_time = now
+
+    def status(
+        self, name: str, hardware_id: str, now: float, timeout: float, topics: dict[str, str]
+    ) -> DiagnosticStatus:
+        """The message. ``timeout``: silence [s] of an input that is a fault. ``topics``: of mask, camera_info."""
+        level, text = self._verdict(now, timeout, topics)
+        new_drops, self._reported_drops = self.stream.dropped - self._reported_drops, self.stream.dropped
+        if new_drops > 0:
+            level = max(level, DiagnosticStatus.WARN)
+            text = f"{text}; {new_drops} masks dropped since the last report"
+        return DiagnosticStatus(
+            level=level,
+            name=name,
+            message=text,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in self._values(now).items()],
+        )
+
+    def _verdict(self, now: float, timeout: float, topics: dict[str, str]) -> tuple[bytes, str]:
+        if self.problem:
+            return DiagnosticStatus.ERROR, self.problem
+        if self.active_since is None:
+            return DiagnosticStatus.OK, f"{self.lifecycle}: not tracking"
+        waited = now - self.active_since
+        if self.camera_time is None:
+            level = DiagnosticStatus.ERROR if waited > timeout or self.camera_problem else DiagnosticStatus.WARN
+            cause = f": {self.camera_problem}" if self.camera_problem else ""
+            return level, f"no usable camera_info on {topics['camera_info']} for {waited:.1f} s{cause}"
+        silence = self.stream.silence(now)
+        silence = waited if silence is None else min(silence, waited)
+        if silence > timeout:
+            return DiagnosticStatus.WARN, f"no mask on {topics['mask']} for {silence:.1f} s"
+        if self.last_error_time is not None and now - self.last_error_time < timeout:
+            return DiagnosticStatus.ERROR, self.last_error
+        if self.camera_problem:
+            return (
+                DiagnosticStatus.WARN,
+                f"camera_info refused, the previous one is used: {self.camera_problem}",
+            )
+        text = f"{self.state}: {self.reason}" if self.reason else self.state
+        return (DiagnosticStatus.OK if self.state == "TRACKING" else DiagnosticStatus.WARN), text
+
+    def _values(self, now: float) -> dict[str, str]:
+        silence = self.stream.silence(now)
+        return {
+            "lifecycle state": self.lifecycle,
+            "state": self.state,
+            "reason": self.reason,
+            "silhouette IoU": f"{self.iou:.3f}",
+            "solve time median (ms)": _milliseconds(self.solve_times, 50),
+            "solve time p99 (ms)": _milliseconds(self.solve_times, 99),
+            "mask callback median (ms)": _milliseconds(self.node_times, 50),
+            "mask callback p99 (ms)": _milliseconds(self.node_times, 99),
+            "input rate (Hz)": f"{self.stream.rate(now):.1f}",
+            "masks received": str(self.stream.received),
+            "masks dropped": str(self.stream.dropped),
+            "masks late": str(self.stream.late),
+            "frames": str(self.frames),
+            "poses published": str(self.poses),
+            "failures": str(self.failures),
+            "last error": self.last_error,
+            "mask age (s)": "none" if silence is None else f"{silence:.1f}",
+            "camera_info age (s)": "none" if self.camera_time is None else f"{now - self.camera_time:.1f}",
+            "camera_info problem": self.camera_problem,
+        }
+
+
+def _milliseconds(times: deque[float], percentile: float) -> str:
+    return f"{np.percentile(times, percentile) * 1e3:.2f}" if times else "none"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the tracker of the node ``pose_tracker`` from its parameters, and warms it up."""
+
+from __future__ import annotations
+
+import numba
+import torch
+
+from ..errors import MeshError
+from ..processes.mesh import Mesh, load_mesh
+from ..tasks.object_pose import EstimatorConfig, ObjectPoseEstimator, PoseTracker, TrackerConfig
+from .parameters import PoseTrackerParameters
+
+
+def tracker_config(parameters: PoseTrackerParameters) -> TrackerConfig:
+    """The part of the parameters that the tracker itself takes."""
+    return TrackerConfig(
+        lost_iou=parameters.lost_iou,
+        lost_frames=parameters.lost_frames,
+        init_iou=parameters.init_iou,
+        min_mask_pixels=parameters.min_mask_pixels,
+    )
+
+
+def load_tracked_mesh(parameters: PoseTrackerParameters) -> Mesh:
+    """The mesh that the parameters name.
+
+    Raises:
+        MeshError: it cannot be used; the message names the parameters.
+        ConfigError: the URI cannot be resolved.
+    """
+    path = parameters.mesh_path
+    try:
+        return load_mesh(path, parameters.mesh_scale)
+    except MeshError as error:
+        raise MeshError(
+            f"parameters mesh={parameters.mesh!r}, mesh_scale={parameters.mesh_scale:g}: {error}"
+        ) from error
+
+
+def make_tracker(parameters: PoseTrackerParameters) -> tuple[ObjectPoseEstimator, PoseTracker]:
+    """Load mesh and weights, and compile and allocate what the first mask would wait for.
+
+    Raises:
+        MeshError: the mesh cannot be used.
+        CheckpointError: the weights cannot be used.
+        ConfigError: no such device.
+    """
+    torch.set_num_threads(parameters.max_solve_threads)
+    numba.set_num_threads(min(parameters.max_solve_threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    estimator = ObjectPoseEstimator.from_mesh(
+        load_tracked_mesh(parameters),
+        device=parameters.device,
+        weights=parameters.weights or None,
+        # The tracker decides what is too small; and only a track that is about to be lost is worth the time of a retry.
+        config=EstimatorConfig(min_mask_pixels=1, retry_iou=parameters.lost_iou),
+    )
+    estimator.warm_up()
+    return estimator, PoseTracker(estimator, tracker_config(parameters))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is learnt from the order of masks, and what /diagnostics makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("diagnostic_msgs.msg")
+
+from dfips_ros.nodes.diagnostics import TrackerHealth  # noqa: E402
+from dfips_ros.nodes.mask_stream import Arrival, MaskStream  # noqa: E402
+
+TOPICS = {"mask": "/mask", "camera_info": "/info"}
+
+
+def feed(stream, frames, first_sequence=None, period=1 / 30):
+    for frame in frames:
+        sequence = None if first_sequence is None else first_sequence + frame
+        stream.receive(100 + frame * period, frame * period, sequence)
+
+
+def test_rate_and_silence():
+    stream = MaskStream()
+    assert stream.rate(0.0) == 0.0 and stream.silence(0.0) is None
+    feed(stream, range(31))
+    assert stream.rate(1.0) == pytest.approx(30.0)
+    assert stream.silence(1.5) == pytest.approx(0.5)
+    assert stream.rate(9.0) == 0.0
+
+
+@pytest.mark.parametrize("first_sequence", [None, 1])
+def test_dropped_frames(first_sequence):
+    stream = MaskStream()
+    feed(stream, [*range(20), 22, 23, 27], first_sequence)
+    assert stream.dropped == 2 + 3
+
+
+def test_the_publishers_counter_sees_regular_drops_that_stamps_hide():
+    stream = MaskStream()
+    feed(stream, range(0, 40, 2), 1)
+    assert stream.dropped == 19
+
+
+def test_another_publisher_is_no_drop():
+    stream = MaskStream()
+    feed(stream, range(5), 100_000)
+    stream.receive(200.0, 1.0, 1)
+    stream.receive(200.1, 1.1, 500_000)
+    assert stream.dropped == 0
+
+
+def test_late_repeated_and_set_back():
+    stream = MaskStream()
+    assert stream.receive(10.0, 0.0) is Arrival.NEW
+    assert stream.receive(10.0, 0.1) is Arrival.LATE
+    assert stream.receive(9.8, 0.2) is Arrival.LATE
+    assert stream.receive(10.1, 0.3) is Arrival.NEW
+    assert stream.receive(2.0, 0.4) is Arrival.CLOCK_SET_BACK
+    assert stream.receive(2.1, 0.5) is Arrival.NEW
+    assert stream.late == 2
+
+
+def status(health, now=10.0):
+    return health.status("node", "box", now, 2.0, TOPICS)
+
+
+def test_levels_and_reasons():
+    health = TrackerHealth()
+    assert (status(health).level, status(health).message) == (b"\x00", "unconfigured: not tracking")
+    health.problem = "cannot configure: no mesh"
+    assert (status(health).level, status(health).message) == (b"\x02", "cannot configure: no mesh")
+    health.problem, health.lifecycle, health.active_since = "", "active", 9.5
+    assert status(health).level == b"\x01" and "/info for 0.5 s" in status(health).message
+    assert status(health, 20.0).level == b"\x02"
+    health.camera_time = 9.6
+    assert status(health, 20.0).message == "no mask on /mask for 10.5 s"
+    health.stream.receive(1.0, 9.9)
+    health.state = "TRACKING"
+    assert (status(health).level, status(health).message) == (b"\x00", "TRACKING")
+    health.state, health.reason = "LOST", "the mask is empty"
+    assert (status(health).level, status(health).message) == (b"\x01", "LOST: the mask is empty")
+    health.camera_problem = "NaN"
+    assert status(health).level == b"\x01" and "the previous one is used: NaN" in status(health).message
+    health.note_error("mask", "truncated", 9.95)
+    assert (status(health).level, status(health).message) == (b"\x02", "mask: truncated")
+
+
+def test_drops_are_told_once():
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    feed(health.stream, [0, 1, 5], 1)
+    assert "3 masks dropped since the last report" in status(health, 0.2).message
+    assert status(health, 0.2).level == b"\x00"
+
+
+def test_figures():
+    health = TrackerHealth()
+    health.solve_times.extend([0.010, 0.012, 0.030])
+    values = {pair.key: pair.value for pair in status(health).values}
+    assert values["solve time median (ms)"] == "12.00"
+    assert values["mask callback median (ms)"] == "none"
+    assert values["camera_info age (s)"] == "none"
