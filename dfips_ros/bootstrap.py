@@ -287,7 +287,8 @@ def environment_script() -> str:
     lines = [
         f"export VIRTUAL_ENV={shlex.quote(str(VENV))}",
         prepend("PATH", VENV / "bin"),
-        'export PYOPENGL_PLATFORM="${PYOPENGL_PLATFORM:-egl}"',
+        # pyrender draws off-screen; without the second one its import wants X libraries.
+        'export PYOPENGL_PLATFORM="${PYOPENGL_PLATFORM:-egl}" PYGLET_HEADLESS="${PYGLET_HEADLESS:-1}"',
         "unset PYTHONHOME _ROS_WHEELS_BOOTSTRAP_COMPLETE",
     ]
     if ROS_DISTRO:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``dfips``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ..errors import DfipsError
+
+COMMANDS = {
+    "demo": "track three objects over ROS 2 topics and compare with the truth",
+    "solve": "find an object's pose in one mask",
+    "train": "train the solver, for one mesh or for many",
+    "evaluate": "compare methods on the same inputs and write a CSV",
+    "table": "turn a CSV of `dfips evaluate` into a Markdown table",
+    "bench": "measure time and memory on this machine",
+}
+DESCRIPTION = """\
+Deep feedback inverse problem solver: find an object's 6-DoF pose from segmentation masks.
+
+Start with:
+  dfips demo                      see it track three objects over ROS 2 topics
+  dfips solve object_pose --help  find a pose in your own mask
+"""
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog="dfips", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"{__package__}.{name}")
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=module.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Errors of the user are one line on stderr and exit status 2."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except DfipsError as error:
+        print(f"dfips {options.command}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"dfips {options.command}: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
