@@ -8,7 +8,7 @@ import torch
 
 from ..errors import MeshError
 from ..processes.mesh import Mesh, load_mesh
-from ..tasks.object_pose import EstimatorConfig, ObjectPoseEstimator, PoseTracker, TrackerConfig
+from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackerConfig, tracking_estimator_config
 from .parameters import PoseTrackerParameters
 
 
@@ -52,8 +52,7 @@ def make_tracker(parameters: PoseTrackerParameters) -> tuple[ObjectPoseEstimator
         load_tracked_mesh(parameters),
         device=parameters.device,
         weights=parameters.weights or None,
-        # The tracker decides what is too small; and only a track that is about to be lost is worth the time of a retry.
-        config=EstimatorConfig(min_mask_pixels=1, retry_iou=parameters.lost_iou),
+        config=tracking_estimator_config(tracker_config(parameters)),
     )
     estimator.warm_up()
     return estimator, PoseTracker(estimator, tracker_config(parameters))

@@ -32,6 +32,8 @@ class SolverConfig:
         scaling: factor of each scaling, in (0, 1).
         tolerance: relative growth of the residual that is still accepted.
         keep_best: return the estimate with the smallest residual of the history, not the last one.
+        enough: once all residual norms of a batch are at most this, the remaining stages are left out (the history
+            repeats the last estimate); 0 always runs all stages.
     """
 
     num_stages: int = 5
@@ -41,12 +43,14 @@ class SolverConfig:
     scaling: float = 0.4
     tolerance: float = 0.0
     keep_best: bool = True
+    enough: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("num_stages", self.num_stages, 1, 1000)
         check_range("max_scalings", self.max_scalings, 0, 20)
         check_range("scaling", self.scaling, 1e-6, 1.0 - 1e-6)
         check_range("tolerance", self.tolerance, 0.0)
+        check_range("enough", self.enough, 0.0)
 
 
 class FeedbackSolver(nn.Module):
@@ -108,8 +112,9 @@ class FeedbackSolver(nn.Module):
         features = self.feedback(observation, estimate) if features is None else features
         history, norms = [estimate], [features.residual_norm]
         for t in range(num_stages or self.config.num_stages):
-            update = self.stage(t)(features)
-            estimate, features = self._step(observation, estimate, features, update)
+            if self.config.enough == 0.0 or float(features.residual_norm.max()) > self.config.enough:
+                update = self.stage(t)(features)
+                estimate, features = self._step(observation, estimate, features, update)
             history.append(estimate)
             norms.append(features.residual_norm)
         residual_norms = torch.stack(norms, dim=1)

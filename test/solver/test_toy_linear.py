@@ -129,6 +129,21 @@ def test_residual_never_grows_with_the_adaptive_update_only(adaptive):
     assert bool(grows) is not adaptive
 
 
+def test_stages_stop_when_it_is_enough():
+    calls = []
+
+    class Counting(LinearStage):
+        def forward(self, features):
+            calls.append(1)
+            return super().forward(features)
+
+    solver = make(lambda: Counting(-torch.linalg.inv(A)), num_stages=4, enough=1e-3)
+    observation, initial, truth = next(batches())
+    solution = solver.estimate(observation, initial)
+    assert len(calls) == 1 and len(solution.history) == 5  # the first stage already solves it
+    assert torch.allclose(solution.estimate, truth, atol=1e-4)
+
+
 def test_batch_is_consistent():
     solver = make(lambda: LinearStage(-2.2 * torch.linalg.inv(A)), num_stages=3)
     observation, initial, _ = next(batches())

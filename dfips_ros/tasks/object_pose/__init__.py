@@ -5,7 +5,7 @@ from .config import ObjectPoseConfig, PoseDataConfig
 from .estimator import EstimatorConfig, ObjectPoseEstimator, ObjectPoseSolution
 from .metrics import mask_iou, rotation_error_deg, translation_error
 from .symmetry import Symmetries
-from .tracker import PoseTracker, TrackerConfig, TrackResult, TrackState
+from .tracker import PoseTracker, TrackerConfig, TrackResult, TrackState, tracking_estimator_config
 
 __all__ = [
     "EstimatorConfig",
@@ -20,5 +20,6 @@ __all__ = [
     "TrackerConfig",
     "mask_iou",
     "rotation_error_deg",
+    "tracking_estimator_config",
     "translation_error",
 ]

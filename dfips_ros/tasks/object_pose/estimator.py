@@ -55,7 +55,7 @@ class EstimatorConfig:
         ambiguity_angle_deg: ... if they differ by more than this.
     """
 
-    solver: SolverConfig = field(default_factory=SolverConfig)
+    solver: SolverConfig = field(default_factory=lambda: SolverConfig(max_scalings=0))
     refine: GaussNewtonConfig | None = field(
         default_factory=lambda: GaussNewtonConfig(
             iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0, least_gain=1e-4
@@ -338,13 +338,13 @@ class ObjectPoseEstimator:
     def _observe_finely(
         self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray
     ) -> SilhouetteObservation:
-        """The crop for the polish, at the image's resolution up to ``refine_size``."""
+        """The crop for the polish: the image's resolution, up to ``refine_size``."""
         side = max(bounds[2] - bounds[0], bounds[3] - bounds[1]) + 1
         size = int(np.clip(32 * np.ceil(REFINE_MARGIN * side / 32), 96, max(96, self.config.refine_size)))
         return _observe(look_at_box(bounds, matrix, size, REFINE_MARGIN), mask, matrix)
 
     def _polished(self, solution: Solution, fine: SilhouetteObservation | None) -> _Hypotheses:
-        """Hypotheses by IoU, the best of them polished; both crops share the virtual camera's frame, so poses do too."""
+        """Hypotheses by IoU, the best of them polished; both crops share a virtual camera's frame, so poses do too."""
         order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
         poses = solution.estimate[order].clone()
         ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()

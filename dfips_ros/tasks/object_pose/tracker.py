@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,9 @@ from scipy.spatial.transform import Rotation
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError
 from ...geometry import make_pose
-from .estimator import ObjectPoseSolution
+from .estimator import EstimatorConfig, ObjectPoseSolution
+
+TRACKING_ENOUGH = 0.02  # 1 - IoU, at the resolution of the stages
 
 
 class TrackState(enum.IntEnum):
@@ -79,6 +81,19 @@ class TrackResult:
     reason: str
     solution: ObjectPoseSolution | None
     stamp: float
+
+
+def tracking_estimator_config(config: TrackerConfig) -> EstimatorConfig:
+    """An estimator's settings for following an object at camera rate.
+
+    From frame to frame the pose is nearly known: stages stop as soon as the silhouettes agree, the polish is lighter,
+    a retry is worth its time only when the track would be lost, and what mask is too small the tracker decides.
+    """
+    defaults = EstimatorConfig()
+    return replace(
+        defaults, solver=replace(defaults.solver, enough=TRACKING_ENOUGH), refine_size=192, refine_faces=2000,
+        retry_iou=config.lost_iou, min_mask_pixels=1,
+    )  # fmt: skip
 
 
 class PoseSource(Protocol):
