@@ -52,12 +52,27 @@ class ContourGaussNewtonStage(nn.Module):
         inputs = features.inputs
         rows, jacobian, residual = inputs["rows"], inputs["jacobian"], inputs["residual"]
         known, context = inputs["weight"], inputs["context"]
-        mask = known[..., None]
-        hidden = torch.relu(self.row_in(rows)) * mask
+        hidden = torch.relu(self.row_in(rows))
+        mask = known[..., None].to(hidden.dtype)
+        hidden = hidden * mask
         shared = self.context_mix(torch.cat([_pool(hidden, known), context], dim=-1))
         hidden = torch.relu(self.row_mix(hidden) + shared[:, None]) * mask
-        pooled = _pool(hidden, known)
-        log_weight, correction = self.row_out(hidden).unbind(-1)
+        pooled = _pool(hidden, known).float()
+        log_weight, correction = self.row_out(hidden).float().unbind(-1)
+        # The system itself is never rounded to bfloat16, in which training may run.
+        with torch.autocast(rows.device.type, enabled=False):
+            return self._step(pooled, context, log_weight, correction, jacobian, residual, known)
+
+    def _step(
+        self,
+        pooled: Tensor,
+        context: Tensor,
+        log_weight: Tensor,
+        correction: Tensor,
+        jacobian: Tensor,
+        residual: Tensor,
+        known: Tensor,
+    ) -> Tensor:
         robust = 1.0 / (1.0 + 10.0 * residual.abs())
         weight = torch.exp(log_weight.clamp(-6.0, 5.0)) * robust * known
         plain, _ = _normal_equations(known * robust, jacobian, residual)

@@ -77,13 +77,17 @@ class FeedbackSolver(nn.Module):
         """The network of stage t; past the last one, the last one is used again."""
         return self.stages[min(t, len(self.stages) - 1)]
 
-    def training_steps(self, observation: Any, initial: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def training_steps(
+        self, observation: Any, initial: Tensor, bfloat16: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
         """Yield (t, updated estimate with gradient of stage t only); gradients stop between stages."""
         estimate = initial
         for t in range(self.config.num_stages):
             with torch.no_grad():
                 features = self.feedback(observation, estimate)
-            updated = self.space.apply(estimate, self.stage(t)(features))
+            with torch.autocast(initial.device.type, torch.bfloat16, enabled=bfloat16):
+                update = self.stage(t)(features)
+            updated = self.space.apply(estimate, update.to(estimate.dtype))
             yield t, updated
             estimate = updated.detach()
 

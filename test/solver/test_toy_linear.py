@@ -186,6 +186,13 @@ def test_training_resumes_where_it_stopped(tmp_path):
     assert all(torch.allclose(v, second.averaged_weights()[k]) for k, v in second.average.items())
 
 
+def test_training_in_bfloat16_learns_too():
+    solver = make(num_stages=1, adaptive=False)
+    train(solver, bfloat16=True)
+    assert solver.stages[0].matrix.dtype == torch.float32
+    assert torch.allclose(solver.stages[0].matrix.detach(), -torch.linalg.inv(A), atol=0.03)
+
+
 def test_resume_without_a_state_says_so(tmp_path):
     trainer = StageTrainer(make(), distance, TrainingConfig(), tmp_path / "none.state")
     with pytest.raises(CheckpointError, match=r"none\.state"):

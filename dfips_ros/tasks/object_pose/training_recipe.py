@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...checks import check_range
-from ...errors import ConfigError, MeshError
+from ...errors import CheckpointError, ConfigError, MeshError
 from ...geometry import rotation_angle_torch
 from ...processes.mesh import SUFFIXES, Mesh, load_mesh
 from ...solver import Checkpoint, FeedbackSolver, StageTrainer, TrainingConfig, load_checkpoint, save_checkpoint
@@ -25,6 +25,7 @@ from .shapes import random_shape
 
 logger = logging.getLogger(__name__)
 
+OWN_MESHES = 20  # at most so many of the trained meshes are validated on
 VALIDATION_SEED = 1_000_000  # generated shapes from this seed on are never trained on
 
 
@@ -115,13 +116,22 @@ def train(config: PoseTrainingConfig, resume: bool = False, quiet: bool = False)
     meshes = MeshSet(training_meshes(config), config.model.simulation_faces)
     solver = make_solver(config.model, meshes)
     if config.initial_weights:
-        solver.stages.load_state_dict(load_checkpoint(config.initial_weights, "object_pose").weights)
+        try:
+            solver.stages.load_state_dict(load_checkpoint(config.initial_weights, "object_pose").weights)
+        except RuntimeError as cause:
+            raise CheckpointError(
+                f"weights '{config.initial_weights}': do not fit the configured network ({cause}). "
+                "Train on with the number of stages and the kind of feedback that they have."
+            ) from cause
     out = Path(config.out)
     trainer = StageTrainer(solver, pose_loss, config.training, out.with_suffix(".state"))
     if resume:
         trainer.resume()
     solver.feedback.sampling = np.random.default_rng(config.data.seed + 1)  # type: ignore[attr-defined]
     provenance: dict[str, Any] = {}
+    own = meshes.meshes[:OWN_MESHES] if config.generated_shapes == 0 else []
+    if own and config.initial_weights:  # so that a fine-tuning can be judged
+        provenance["validation_on_meshes_before"] = validate(solver, config, own)
 
     def write() -> None:
         provenance.update(
@@ -135,6 +145,8 @@ def train(config: PoseTrainingConfig, resume: bool = False, quiet: bool = False)
 
     def finish() -> None:
         provenance["validation"] = validate(solver, config)
+        if own:
+            provenance["validation_on_meshes"] = validate(solver, config, own)
         write()
 
     seed = config.data.seed + 7919 * trainer.batches  # a resumed run sees new examples
@@ -157,9 +169,18 @@ def _reseeded(data: PoseDataConfig, seed: int) -> PoseDataConfig:
     return PoseDataConfig(**{**asdict(data), "seed": seed})
 
 
-def validate(solver: FeedbackSolver, config: PoseTrainingConfig, count: int = 384) -> dict[str, float]:
-    """Errors of the unrolled solver on generated shapes that were not trained on (clean masks, up to 45 degrees)."""
-    shapes = [random_shape(VALIDATION_SEED + i) for i in range(60)]
+def validate(
+    solver: FeedbackSolver, config: PoseTrainingConfig, meshes: Sequence[Mesh] = (), count: int = 384
+) -> dict[str, float]:
+    """Errors of the unrolled solver at poses that were not trained on (clean masks, initial rotation up to 45 degrees).
+
+    Args:
+        solver: its stages are judged.
+        config: the training run.
+        meshes: the objects; by default 60 generated shapes that were not trained on.
+        count: number of poses.
+    """
+    shapes = list(meshes) or [random_shape(VALIDATION_SEED + i) for i in range(60)]
     held_out = make_solver(config.model, MeshSet(shapes, config.model.simulation_faces))
     held_out.stages.load_state_dict(solver.stages.state_dict())
     held_out.eval()
