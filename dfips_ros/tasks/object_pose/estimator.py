@@ -4,28 +4,26 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
+from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view
 from ...errors import ConfigError, MaskError, PoseError, ShapeError
-from ...geometry import rotation_angle, so3_exp
+from ...geometry import rotation_angle
 from ...processes.contour import NUM_SURFACE, compare
 from ...processes.mesh import Mesh, load_mesh
 from ...processes.observation import SilhouetteObservation, observe
 from ...processes.silhouette import RasterRenderer
-from ...solver import Solution, SolverConfig
 from .covariance import metric_pose, normalised_pose, pose_covariance, update_covariance
 from .crop import VirtualCamera, look_at_box, mask_bounds
-from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
-from .initialization import ViewTable
+from .gauss_newton import ContourGaussNewton
+from .hypotheses import EstimatorConfig, HypothesisSolver
 from .problem import MeshSet, load_solver
 from .symmetry import Symmetries
 
@@ -33,58 +31,6 @@ DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "ob
 ROBUST_SCALE = 0.02  # diameters
 FREE_VARIANCE = np.pi**2 / 3.0  # of an angle that may be anything
 REFINE_MARGIN = 1.3  # side of the crop for the polish over the longer side of the mask's bounding box
-
-
-@dataclass(frozen=True)
-class EstimatorConfig:
-    """How one mask is solved.
-
-    Attributes:
-        solver: adaptive update and its limits (the weights file fixes the number of stages).
-        refine: polish the solved pose at up to full resolution with contour Gauss-Newton; None leaves it out.
-        refine_size: largest side of the crop for the polish, pixels.
-        refine_faces: the mesh is simplified to about this many faces for the polish.
-        refine_survivors: how many of several hypotheses are polished.
-        retry_iou: a solve from an initial pose that ends below this IoU is repeated from several poses around it...
-        retry_angle_deg: ... which are turned by so much, about the eight diagonals; 0 switches that off.
-        hypotheses: initial poses that are tried when nothing is known.
-        survivors: how many of several initial poses are solved to the end.
-        views: directions in the table of silhouettes.
-        min_mask_pixels: smaller masks are refused.
-        ambiguity_iou: poses whose IoU is within this of the best one are reported as alternatives...
-        ambiguity_angle_deg: ... if they differ by more than this.
-    """
-
-    solver: SolverConfig = field(default_factory=lambda: SolverConfig(max_scalings=0))
-    refine: GaussNewtonConfig | None = field(
-        default_factory=lambda: GaussNewtonConfig(
-            iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0, least_gain=1e-4
-        )
-    )
-    refine_size: int = 256
-    refine_faces: int = 5000
-    refine_survivors: int = 2
-    retry_iou: float = 0.98
-    retry_angle_deg: float = 30.0
-    hypotheses: int = 24
-    survivors: int = 6
-    views: int = 300
-    min_mask_pixels: int = 64
-    ambiguity_iou: float = 0.01
-    ambiguity_angle_deg: float = 15.0
-
-    def __post_init__(self) -> None:
-        check_range("refine_size", self.refine_size, 32, 1024)
-        check_range("refine_faces", self.refine_faces, 100)
-        check_range("refine_survivors", self.refine_survivors, 1)
-        check_range("retry_iou", self.retry_iou, 0.0, 1.0)
-        check_range("retry_angle_deg", self.retry_angle_deg, 0.0, 90.0)
-        check_range("hypotheses", self.hypotheses, 1, 1000)
-        check_range("survivors", self.survivors, 1, self.hypotheses)
-        check_range("views", self.views, 12, 5000)
-        check_range("min_mask_pixels", self.min_mask_pixels, 1)
-        check_range("ambiguity_iou", self.ambiguity_iou, 0.0, 1.0)
-        check_range("ambiguity_angle_deg", self.ambiguity_angle_deg, 0.0, 180.0)
 
 
 @dataclass(frozen=True)
@@ -97,8 +43,9 @@ class ObjectPoseSolution:
         covariance: (6, 6) float64 in the order of ROS: position of the object's origin (m^2), then rotation about the
             axes of the camera frame (rad^2).
         iou: silhouette IoU of simulated and observed mask in the crop, in [0, 1]: the confidence.
-        history: poses (4, 4) of the winning hypothesis, the initial one first, one per stage; before the polish.
-        residual_norms: (T+1,) 1 - IoU at each of them, at the resolution of the stages.
+        history: poses (4, 4) of the winning hypothesis, the initial one first, then one per stage that ran (two more
+            than the weights have where several initial poses were tried); before the polish.
+        residual_norms: 1 - IoU at each of them, at the resolution of the stages.
         solve_time: seconds.
         alternatives: other poses (4, 4) that explain the mask as well, best first, apart from those that a symmetry of
             the object makes equal; empty when the pose is unambiguous.
@@ -113,16 +60,6 @@ class ObjectPoseSolution:
     solve_time: float
     alternatives: tuple[np.ndarray, ...] = ()
     truncated: bool = False
-
-
-@dataclass(frozen=True)
-class _Hypotheses:
-    """Solved poses of one mask in the crop's frame: (K, 4, 4), their IoUs (K,), histories (K, T+1, 4, 4), norms."""
-
-    poses: Tensor
-    ious: Tensor
-    history: Tensor
-    residual_norms: Tensor
 
 
 def pick_device(device: str) -> torch.device:
@@ -178,11 +115,13 @@ class ObjectPoseEstimator:
         self._solver.to(self.device)
         self.provenance = checkpoint.provenance
         self._meshes = self._solver.feedback.meshes  # type: ignore[attr-defined]
-        self._refiner = None
+        refiner = None
         if self.config.refine is not None:
-            self._refiner = ContourGaussNewton(MeshSet([mesh], self.config.refine_faces), self.config.refine)
+            refiner = ContourGaussNewton(MeshSet([mesh], self.config.refine_faces), self.config.refine)
+        self._hypotheses = HypothesisSolver(
+            self._solver, self._meshes, refiner, self.config, self.num_stages, self.device
+        )  # fmt: skip
         self._renderer = RasterRenderer(mesh)
-        self._views: ViewTable | None = None
 
     @classmethod
     def from_mesh(
@@ -258,9 +197,9 @@ class ObjectPoseEstimator:
             observation = _observe(camera, seen, matrix)
             fine = None if self.config.refine is None else self._observe_finely(bounds, seen, matrix)
             if starts is None:
-                found = self._search(observation, fine)
+                found = self._hypotheses.search(observation, fine)
             else:
-                found = self._solve_from(observation, fine, self._to_crop(starts, camera))
+                found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera))
             winner = int(found.ious.argmax())
             sharp = observation if fine is None else fine
             covariance = self._covariance(sharp, camera, found.poses[winner])
@@ -300,41 +239,6 @@ class ObjectPoseEstimator:
         normalised = poses.double().cpu().numpy()
         return camera.to_real(metric_pose(normalised, self.mesh.center, self.mesh.diameter))
 
-    def _solve_from(
-        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
-    ) -> _Hypotheses:
-        """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
-        features = self._solver.feedback(_repeated(observation, len(starts)), starts)
-        best = features.residual_norm.argmin()[None]
-        start = starts[best]
-        solution = self._solver.estimate(observation, start, self.num_stages, features.select(best))
-        found = self._polished(solution, fine)
-        c = self.config
-        if c.retry_angle_deg == 0 or float(found.ious[0]) >= c.retry_iou:
-            return found
-        axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
-        around = start.repeat(len(axes), 1, 1)
-        around[:, :3, :3] = so3_exp(torch.from_numpy(axes).to(start)) @ start[:, :3, :3]
-        again = self._solve_several(observation, fine, around)
-        return again if float(again.ious.max()) > float(found.ious.max()) else found
-
-    def _search(self, observation: SilhouetteObservation, fine: SilhouetteObservation | None) -> _Hypotheses:
-        """Solve from a shortlist of views."""
-        if self._views is None:
-            self._views = ViewTable.build(self._meshes.packed, 0, self.config.views)
-        mask, camera = observation.mask[0].numpy(), observation.camera[0].numpy().astype(np.float64)
-        poses, _ = self._views.shortlist(mask, camera, self.config.hypotheses)
-        return self._solve_several(observation, fine, torch.from_numpy(poses).float().to(self.device))
-
-    def _solve_several(
-        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
-    ) -> _Hypotheses:
-        """All initial poses for two stages in one batch, then the best of them from there to the end."""
-        early = self._solver.estimate(_repeated(observation, len(starts)), starts, num_stages=2)
-        order = early.residual_norms.min(dim=1).values.argsort()[: self.config.survivors]
-        late = self._solver.estimate(_repeated(observation, len(order)), early.estimate[order], self.num_stages)
-        return self._polished(late, fine)
-
     def _observe_finely(
         self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray
     ) -> SilhouetteObservation:
@@ -342,20 +246,6 @@ class ObjectPoseEstimator:
         side = max(bounds[2] - bounds[0], bounds[3] - bounds[1]) + 1
         size = int(np.clip(32 * np.ceil(REFINE_MARGIN * side / 32), 96, max(96, self.config.refine_size)))
         return _observe(look_at_box(bounds, matrix, size, REFINE_MARGIN), mask, matrix)
-
-    def _polished(self, solution: Solution, fine: SilhouetteObservation | None) -> _Hypotheses:
-        """Hypotheses by IoU, the best of them polished; both crops share a virtual camera's frame, so poses do too."""
-        order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
-        poses = solution.estimate[order].clone()
-        ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()
-        if fine is not None and self._refiner is not None:
-            count = min(len(order), self.config.refine_survivors)
-            polished = self._refiner.estimate(_repeated(fine, count), poses[:count])
-            poses[:count] = polished.estimate
-            ious[:count] = 1.0 - polished.residual_norms[:, -1].cpu()
-            ious[count:] = torch.minimum(ious[count:], ious[:count].max() - 1e-6)  # measured on another grid
-        history = torch.stack(solution.history, dim=1)[order]
-        return _Hypotheses(poses, ious, history, solution.residual_norms[order])
 
     def _alternatives(self, poses: np.ndarray, ious: np.ndarray, winner: int) -> tuple[np.ndarray, ...]:
         found: list[np.ndarray] = [poses[winner]]
@@ -404,11 +294,6 @@ def _observe(camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray) -> Sil
     if not crop.any():
         raise MaskError("mask: nothing of it is left after cropping; it is too thin to be an object.")
     return observe(crop[None], camera.camera_matrix[None], valid[None])
-
-
-def _repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:
-    """One observation, ``count`` times."""
-    return observation if count == 1 else observation[torch.zeros(count, dtype=torch.long)]
 
 
 @contextlib.contextmanager

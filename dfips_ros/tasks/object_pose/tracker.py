@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError
 from ...geometry import make_pose
-from .estimator import EstimatorConfig, ObjectPoseSolution
+from .estimator import ObjectPoseSolution
+from .hypotheses import EstimatorConfig
 
 TRACKING_ENOUGH = 0.02  # 1 - IoU, at the resolution of the stages
 
@@ -92,7 +93,7 @@ def tracking_estimator_config(config: TrackerConfig) -> EstimatorConfig:
     defaults = EstimatorConfig()
     return replace(
         defaults, solver=replace(defaults.solver, enough=TRACKING_ENOUGH), refine_size=192, refine_faces=2000,
-        retry_iou=config.lost_iou, min_mask_pixels=1,
+        retry_iou=config.lost_iou, search_iou=0.0, min_mask_pixels=1,
     )  # fmt: skip
 
 
