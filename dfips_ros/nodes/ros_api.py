@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/ros_api.md and config/pose_tracker.yaml from the tables in the code.
 
-python -m dfips_ros.nodes.ros_api --docs docs/ros_api.md --config config/pose_tracker.yaml
+python -P -m dfips_ros.nodes.ros_api --docs docs/ros_api.md --config config/pose_tracker.yaml
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .parameters import ParameterSpec, PoseTrackerParameters, specs_of
 INTRODUCTION = """\
 # ROS API
 
-This page is written from the code by `python -m dfips_ros.nodes.ros_api --docs docs/ros_api.md`; a test checks
+This page is written from the code by `python -P -m dfips_ros.nodes.ros_api --docs docs/ros_api.md`; a test checks
 that it is up to date.
 
 ## Node `pose_tracker`
@@ -54,7 +54,7 @@ start, for example
 CONFIG_HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
 # Parameters of the node pose_tracker, with their defaults.
-# Written by `python -m dfips_ros.nodes.ros_api --config config/pose_tracker.yaml`.
+# Written by `python -P -m dfips_ros.nodes.ros_api --config config/pose_tracker.yaml`.
 # Copy it, change it, and start with
 #   ros2 launch dfips_ros pose_tracker.launch.py params_file:=/path/to/your.yaml
 # Arguments of the launch file win over this file.

@@ -149,7 +149,7 @@ def test_mesh_uri_that_cannot_be_resolved(mesh):
 
 @pytest.mark.skipif(not (ROOT / "docs" / "ros_api.md").is_file(), reason="not run from a source checkout")
 def test_written_files_are_up_to_date(tmp_path):
-    """If this fails: python -m dfips_ros.nodes.ros_api --docs docs/ros_api.md --config config/pose_tracker.yaml"""
+    """If this fails: python -P -m dfips_ros.nodes.ros_api --docs docs/ros_api.md --config config/pose_tracker.yaml"""
     assert ros_api.main(["--docs", str(tmp_path / "d"), "--config", str(tmp_path / "c")]) == 0
     assert (tmp_path / "d").read_text() == (ROOT / "docs" / "ros_api.md").read_text()
     assert (tmp_path / "c").read_text() == (ROOT / "config" / "pose_tracker.yaml").read_text()
