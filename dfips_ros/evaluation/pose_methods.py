@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..baselines.rapid import RapidTracker
 from ..baselines.soft_silhouette import SoftSilhouetteConfig, SoftSilhouetteDescent
 from ..errors import ConfigError
 from ..geometry import so3_exp
@@ -104,14 +103,6 @@ class _SoftRas(_CropMethod):
         return self.metres(virtual, self.descent.estimate(observed, start.float()).estimate[0])
 
 
-def _rapid(kind: str) -> Callable[..., Method]:
-    def make(mesh: Mesh, symmetries: Symmetries, weights: str | None, device: str) -> Method:
-        coarse = simplified(mesh, 2000)
-        return RapidTracker(coarse.vertices, coarse.faces, kind).solve
-
-    return make
-
-
 _PLAIN = EstimatorConfig(refine=None, retry_angle_deg=0.0)
 _NO_RETRY = EstimatorConfig(retry_angle_deg=0.0)
 
@@ -121,12 +112,8 @@ METHODS: dict[str, tuple[str, Callable[..., Method]]] = {
     "gauss_newton": ("contour Gauss-Newton, 1 start", lambda m, s, w, d: _GaussNewton(m, 1)),
     "gauss_newton_8": ("contour Gauss-Newton, 8 starts", lambda m, s, w, d: _GaussNewton(m, 8)),
     "softras": ("SoftRas-style descent", lambda m, s, w, d: _SoftRas(m)),
-    "rapid_ols": ("OpenCV rapid, OLS", _rapid("ols")),
-    "rapid_gos": ("OpenCV rapid, GOS", _rapid("gos")),
     "ours_plain": ("ours, no adaptive update", _learned(
         replace(_PLAIN, solver=replace(_PLAIN.solver, adaptive=False, keep_best=False)))),
-    "ours_noscale": ("ours, reject only", _learned(
-        replace(_PLAIN, solver=replace(_PLAIN.solver, max_scalings=0)))),
     "ours": ("ours (5 stages)", _learned(_PLAIN)),
     "ours_polish": ("ours + polish", _learned(_NO_RETRY)),
     "ours_refined": ("ours + refinement (hypotheses, polish)", _learned(EstimatorConfig())),

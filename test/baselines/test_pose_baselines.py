@@ -6,7 +6,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from dfips_ros.baselines.rapid import RapidTracker
 from dfips_ros.baselines.soft_silhouette import SoftSilhouetteConfig, SoftSilhouetteDescent, soft_silhouette
 from dfips_ros.errors import ConfigError
 from dfips_ros.geometry import make_pose
@@ -58,20 +57,7 @@ def test_soft_descent_improves_a_pose(bracket):
     assert np.linalg.norm(found[:3, 3] - true[:3, 3]) < np.linalg.norm(near[:3, 3] - true[:3, 3])
 
 
-@pytest.mark.parametrize("kind", ["ols", "gos"])
-def test_rapid_follows_a_small_motion(bracket, camera_matrix, kind):
-    center = np.array([0.02, 0.01, 0.7])
-    true = make_pose(Rotation.from_rotvec([0.5, 0.4, 0.2]).as_matrix(), center)
-    near = make_pose(Rotation.from_rotvec([0.53, 0.38, 0.22]).as_matrix(), center + (0.004, -0.003, 0.0))
-    pose = torch.from_numpy(true).float()[None]
-    mask = RasterRenderer(bracket).render(pose, torch.from_numpy(camera_matrix), (480, 640))[0].numpy() > 0
-    found = RapidTracker(bracket.vertices, bracket.faces, kind).solve(mask, camera_matrix, near)
-    assert np.linalg.norm(found[:3, 3] - true[:3, 3]) < np.linalg.norm(near[:3, 3] - true[:3, 3])
-
-
-def test_bad_settings(bracket):
-    with pytest.raises(ConfigError, match="ols, gos"):
-        RapidTracker(bracket.vertices, bracket.faces, "klt")
+def test_bad_settings():
     with pytest.raises(ConfigError, match="iterations"):
         SoftSilhouetteConfig(iterations=0)
     with pytest.raises(ConfigError, match="initial"):

@@ -173,7 +173,17 @@ def test_bad_initial_poses(estimator, one, camera_matrix, change, message):
         estimator.estimate(one[0], camera_matrix, change(one[2].copy()))
 
 
-def test_an_initial_pose_far_away_does_not_crash(estimator, one, camera_matrix):
+def test_an_initial_pose_far_away_is_given_up_for_a_search(estimator, one, camera_matrix):
+    mask, true, near = one
+    far = near.copy()
+    far[:3, 3] = (5.0, 5.0, 0.5)
+    found = estimator.estimate(mask, camera_matrix, far)
+    assert found.iou > 0.97 and rotation_error_deg(found.T_camera_object, true) < 5.0
+
+
+def test_without_a_search_a_far_initial_pose_ends_in_a_low_iou(bracket, one, camera_matrix):
+    config = EstimatorConfig(search_iou=0.0, retry_angle_deg=0.0)
+    estimator = ObjectPoseEstimator.from_mesh(bracket, device="cpu", config=config)
     far = one[2].copy()
     far[:3, 3] = (5.0, 5.0, 0.5)
     solution = estimator.estimate(one[0], camera_matrix, far)
