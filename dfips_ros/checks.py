@@ -65,6 +65,8 @@ def check_camera_matrix(camera_matrix: object, name: str = "camera_matrix") -> n
             f"{name}: expected positive focal lengths in pixels, got fx={matrix[0, 0]}, fy={matrix[1, 1]}. "
             "An uncalibrated camera publishes zeros: calibrate it, or set its camera_info_url."
         )
+    if abs(matrix[0, 1]) > 1e-3 * matrix[0, 0]:
+        raise CameraError(f"{name}: expected square axes, got a skew of {matrix[0, 1]} pixels. Rectify the image.")
     if not np.allclose(matrix[2], (0.0, 0.0, 1.0)) or matrix[1, 0] != 0.0:
         raise CameraError(f"{name}: expected rows (fx, s, cx), (0, fy, cy), (0, 0, 1), got {matrix.tolist()}.")
     return matrix
@@ -118,11 +120,20 @@ def check_pose(pose: object, name: str = "T_camera_object") -> np.ndarray:
     return matrix
 
 
-def check_pose_in_view(pose: np.ndarray, name: str = "T_camera_object") -> np.ndarray:
-    """Raise :class:`PoseError` unless the object's origin lies in front of the camera (z > 0)."""
-    if pose[2, 3] <= 0:
+def check_pose_in_view(
+    pose: np.ndarray, name: str = "T_camera_object", center: np.ndarray | None = None
+) -> np.ndarray:
+    """Raise :class:`PoseError` unless the object lies in front of the camera (z > 0).
+
+    Args:
+        pose: (4, 4).
+        name: of the value, for the message.
+        center: (3,) of the object in its own frame; its origin by default, which may lie far outside of a CAD model.
+    """
+    depth = float(pose[2, 3] if center is None else pose[2, :3] @ center + pose[2, 3])
+    if depth <= 0:
         raise PoseError(
-            f"{name}: the object must lie in front of the camera, but z = {pose[2, 3]:.4g} m. "
+            f"{name}: the object must lie in front of the camera, but z = {depth:.4g} m. "
             "Poses are in the ROS optical frame: x right, y down, z forward."
         )
     return pose

@@ -82,6 +82,10 @@ def _check_arrays(name: str, vertices: np.ndarray, faces: np.ndarray) -> None:
         raise MeshError(
             f"mesh '{name}': a face names vertex {int(faces.max())}, but there are {len(vertices)} vertices."
         )
+    corners = vertices[np.clip(faces, 0, len(vertices) - 1)].astype(np.float64)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    if not area > 0:
+        raise MeshError(f"mesh '{name}': all triangles are degenerate (no area). Export the mesh again.")
 
 
 def load_mesh(

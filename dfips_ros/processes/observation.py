@@ -43,6 +43,7 @@ class SilhouetteObservation:
         return len(self.mask)
 
     def __getitem__(self, index: Tensor) -> SilhouetteObservation:
+        index = index.to(self.mask.device)
         return SilhouetteObservation(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 

@@ -66,12 +66,12 @@ class PyrenderRenderer:
         for b, (pose, k) in enumerate(
             zip(poses.cpu().double().numpy(), cameras.cpu().double().numpy(), strict=True)
         ):
-            distance = pose[2, 3]
+            distance = float(pose[2] @ np.append(self.mesh.center, 1.0))
             camera.fx, camera.fy = float(k[0, 0]), float(k[1, 1])
             # OpenGL counts pixel edges, the pinhole model counts pixel centers: half a pixel apart.
             camera.cx, camera.cy = float(k[0, 2]) + 0.5, float(k[1, 2]) + 0.5
             camera.znear = max(1e-3, distance - 2.0 * self.mesh.diameter)
-            camera.zfar = distance + 2.0 * self.mesh.diameter
+            camera.zfar = max(distance, 0.0) + 2.0 * self.mesh.diameter + camera.znear
             self._scene.set_pose(self._node, _OPENGL_FROM_OPTICAL @ pose)
             _, depths[b] = renderer.render(self._scene, flags=flags, seg_node_map=segments)
         return torch.from_numpy(depths).to(poses.device)

@@ -22,7 +22,7 @@ class Checkpoint:
     """The content of a weights file.
 
     Attributes:
-        kind: which network it is for, for example ``"object_pose/contour"``.
+        kind: which network it is for, for example ``"object_pose"``.
         config: the configuration that rebuilds the network.
         provenance: recipe, seed, data, date, versions and metrics of the training.
         weights: name -> tensor.

@@ -66,6 +66,9 @@ class TrainingConfig:
         check_range("learning_rate", self.learning_rate, 0.0, 10.0)
         check_range("final_learning_rate", self.final_learning_rate, 0.0, 10.0)
         check_range("warmup", self.warmup, 0.0, 0.9)
+        check_range("weight_decay", self.weight_decay, 0.0)
+        check_range("gradient_clip", self.gradient_clip, 1e-12)
+        check_range("save_every", self.save_every, 0.0)
         check_range("average_decay", self.average_decay, 0.0, 0.99999)
 
 

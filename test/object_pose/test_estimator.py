@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from dfips_ros.errors import CameraError, CheckpointError, ConfigError, MaskError, MeshError, PoseError
+from dfips_ros.solver import SolverConfig
 from dfips_ros.tasks.object_pose import (
     EstimatorConfig,
     ObjectPoseEstimator,
@@ -131,6 +133,7 @@ def test_an_object_that_fills_the_image(estimator, bracket, camera_matrix):
         (np.zeros((0, 0), np.uint8), "non-empty"),
         (np.full((480, 640), 0.7), "Threshold"),
         (np.zeros(10, np.uint8), r"shape \(10,\)"),
+        (np.ones((1, 3000), bool), "too thin"),
     ],
 )
 def test_bad_masks(estimator, camera_matrix, mask, message):
@@ -142,7 +145,7 @@ def test_bad_masks(estimator, camera_matrix, mask, message):
     "change, message",
     [
         ({(0, 0): np.nan}, "finite"), ({(0, 0): 0.0}, "positive focal"), ({(1, 1): -600.0}, "positive focal"),
-        ({(2, 2): 0.0}, "rows"), ({(1, 0): 3.0}, "rows"),
+        ({(2, 2): 0.0}, "rows"), ({(1, 0): 3.0}, "rows"), ({(0, 1): 9.0}, "skew"),
     ],
 )  # fmt: skip
 def test_bad_cameras(estimator, one, camera_matrix, change, message):
@@ -202,6 +205,32 @@ def test_bad_files(bracket, tmp_path):
 def test_bad_device(bracket, device):
     with pytest.raises(ConfigError, match="device="):
         ObjectPoseEstimator.from_mesh(bracket, device=device)
+
+
+def test_number_of_stages(bracket, one, camera_matrix):
+    short = ObjectPoseEstimator(bracket, device="cpu", num_stages=2, config=EstimatorConfig(retry_angle_deg=0.0))
+    assert len(short.estimate(one[0], camera_matrix, one[2]).history) == 3
+    with pytest.raises(ConfigError, match="num_stages=0"):
+        ObjectPoseEstimator(bracket, device="cpu", num_stages=0)
+
+
+def test_the_iou_is_that_of_the_reported_pose_without_keep_best_too(bracket, one, camera_matrix):
+    """Whatever the history holds, the confidence belongs to the pose that is returned."""
+    solver = SolverConfig(adaptive=False, keep_best=False)
+    config = EstimatorConfig(solver=solver, refine=None, retry_angle_deg=0.0)
+    estimator = ObjectPoseEstimator(bracket, device="cpu", config=config)
+    solution = estimator.estimate(one[0], camera_matrix, one[2])
+    assert solution.iou == pytest.approx(1.0 - solution.residual_norms[-1], abs=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_cuda_gives_the_same_pose(bracket, one, camera_matrix):
+    config = EstimatorConfig(solver=SolverConfig())
+    poses = [
+        ObjectPoseEstimator(bracket, device=device, config=config).estimate(one[0], camera_matrix, one[2])
+        for device in ("cpu", "cuda")
+    ]
+    assert rotation_error_deg(poses[0].T_camera_object, poses[1].T_camera_object) < 0.2
 
 
 @pytest.mark.parametrize("bad", [{"hypotheses": 0}, {"survivors": 99}, {"views": 1}, {"ambiguity_iou": 2.0}])

@@ -7,7 +7,15 @@ from scipy.spatial.transform import Rotation
 
 from dfips_ros.errors import CameraError, ConfigError, MaskError, PoseError
 from dfips_ros.geometry import make_pose
-from dfips_ros.tasks.object_pose import ObjectPoseSolution, PoseTracker, TrackerConfig, TrackState, rotation_error_deg
+from dfips_ros.processes.mesh import Mesh
+from dfips_ros.tasks.object_pose import (
+    ObjectPoseEstimator,
+    ObjectPoseSolution,
+    PoseTracker,
+    TrackerConfig,
+    TrackState,
+    rotation_error_deg,
+)
 
 MASK = np.pad(np.ones((30, 30), bool), 20)
 POSE = make_pose(np.eye(3), np.array([0.1, 0.0, 1.0]))
@@ -134,6 +142,25 @@ def test_wrong_kinds_of_input_raise(camera_matrix):
 def test_config_rejects(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrackerConfig(**bad)
+
+
+def test_tracks_a_mesh_whose_origin_is_behind_the_camera(bracket, camera_matrix):
+    """CAD models often have a distant origin: what counts is where the object is."""
+    far = Mesh("far", bracket.vertices + (1.0, 0.0, 0.0), bracket.faces)
+    estimator = ObjectPoseEstimator.from_mesh(far, device="cpu")
+    tracker = PoseTracker(estimator)
+    errors = []
+    for i in range(8):
+        turn = Rotation.from_rotvec([0.02 * i, -0.9 - 0.01 * i, 0.3]).as_matrix()
+        pose = make_pose(turn, np.array([0.02, 0.01, 0.75]) - turn @ far.center)
+        assert pose[2, 3] < 0  # the origin
+        result = tracker.update(estimator.render_mask(pose, camera_matrix, (480, 640)), camera_matrix, i / 30)
+        assert result.state == TrackState.TRACKING and result.solution is not None
+        errors.append(rotation_error_deg(result.solution.T_camera_object, pose))
+    assert np.median(errors) < 2.0
+    tracker.set_pose(pose)
+    with pytest.raises(PoseError, match="in front"):
+        tracker.set_pose(make_pose(np.eye(3), np.array([0.0, 0.0, -2.0])))
 
 
 def test_tracks_a_turning_object(estimator, bracket, camera_matrix):

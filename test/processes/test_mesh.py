@@ -106,5 +106,11 @@ def test_a_million_faces_are_simplified_and_look_the_same(tmp_path, camera_matri
     assert float((a & b).sum() / (a | b).sum()) > 0.995
 
 
+def test_no_area():
+    line = np.array([[0, 0, 0], [0.1, 0, 0], [0.2, 0, 0.0]])
+    with pytest.raises(MeshError, match="degenerate"):
+        Mesh("line", line, np.array([[0, 1, 2]]))
+
+
 def test_simplified_leaves_small_meshes_alone(bracket):
     assert simplified(bracket, 1000) is bracket

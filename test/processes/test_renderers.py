@@ -95,6 +95,15 @@ def test_depth_of_a_plate_is_exact():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (39, 88, 39, 88)
 
 
+def test_renderers_agree_where_the_origin_is_far_from_the_object(bracket, pyrender_or_skip):
+    far = Mesh("far", bracket.vertices + (1.0, 0.5, -2.0), bracket.faces)
+    poses = poses_of(far, 6)
+    reference = make_renderer("pyrender", far)
+    theirs = reference.render(poses, CROP_CAMERA, SIZE)
+    reference.close()
+    assert iou(RasterRenderer(far).render(poses, CROP_CAMERA, SIZE), theirs) >= 0.995
+
+
 @pytest.mark.parametrize("name", ["raster", "pyrender"])
 def test_process_contract(name, bracket, pyrender_or_skip):
     process = SilhouetteProcess(make_renderer(name, bracket), CROP_CAMERA, SIZE)

@@ -77,6 +77,7 @@ class VirtualCamera:
 def _reduced(mask: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the mask first where the crop would skip pixels, so that thin parts are averaged and not lost."""
     factor = int(np.floor(1.0 / np.sqrt(abs(np.linalg.det(h[:2, :2] / h[2, 2]))) + 0.25))
+    factor = min(factor, *mask.shape)
     image: np.ndarray = mask.astype(np.uint8) * np.uint8(255)
     if factor < 2:
         return image, h

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view
+from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError, PoseError, ShapeError
 from ...geometry import rotation_angle
 from ...processes.contour import NUM_SURFACE, compare
@@ -107,6 +107,8 @@ class ObjectPoseEstimator:
         num_stages: int | None = None,
     ) -> None:
         self.mesh = mesh
+        if num_stages is not None:
+            check_range("num_stages", num_stages, 1, 1000)
         self._num_stages = num_stages
         self.symmetries = Symmetries.from_mesh(mesh) if symmetries is None else symmetries
         self.config = config or EstimatorConfig()
@@ -201,12 +203,12 @@ class ObjectPoseEstimator:
             else:
                 found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera))
             winner = int(found.ious.argmax())
+            poses = self._to_metres(found.poses, camera)
+            chosen = poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0])
             sharp = observation if fine is None else fine
-            covariance = self._covariance(sharp, camera, found.poses[winner])
-        poses = self._to_metres(found.poses, camera)
+            covariance = self._covariance(sharp, camera, self._to_crop(chosen[None], camera)[0])
         return ObjectPoseSolution(
-            T_camera_object=poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0]),
-            covariance=covariance, iou=float(found.ious[winner]),
+            T_camera_object=chosen, covariance=covariance, iou=float(found.ious[winner]),
             history=tuple(self._to_metres(found.history[winner], camera)),
             residual_norms=found.residual_norms[winner].cpu().numpy(),
             alternatives=self._alternatives(poses, found.ious.numpy(), winner),
@@ -218,7 +220,8 @@ class ObjectPoseEstimator:
         if array.ndim not in (2, 3) or array.shape[-2:] != (4, 4) or array.size == 0:
             raise PoseError(f"initial: expected shape (4, 4) or (K, 4, 4), got {array.shape}.")
         poses = array.reshape(-1, 4, 4)
-        return np.stack([check_pose_in_view(check_pose(p, "initial"), "initial") for p in poses])
+        center = self.mesh.center
+        return np.stack([check_pose_in_view(check_pose(p, "initial"), "initial", center) for p in poses])
 
     def _bounds(self, mask: np.ndarray) -> tuple[int, int, int, int]:
         bounds = mask_bounds(mask)
@@ -269,9 +272,12 @@ class ObjectPoseEstimator:
         numbers = pose.double().cpu().numpy()
         pixel = numbers[2, 3] / float(observation.camera[0, 0, 0])
         local = update_covariance(jacobian, residual, weight, pixel)
-        for axis in self.symmetries.axes:  # about these nothing is known
-            free = numbers[:3, :3] @ axis
-            local[:3, :3] += FREE_VARIANCE * np.outer(free, free)
+        for axis, offset in zip(self.symmetries.axes, self.symmetries.offsets, strict=True):
+            # About this axis nothing is known; the center moves if the axis does not pass through it.
+            turn = numbers[:3, :3] @ axis
+            arm = numbers[:3, :3] @ (self.mesh.center - offset) / self.mesh.diameter
+            free = np.concatenate([turn, np.cross(turn, arm)[:2], [0.0]])
+            local += FREE_VARIANCE * np.outer(free, free)
         return pose_covariance(local, numbers, self.mesh.diameter, self.mesh.center, camera.R_virtual_camera)
 
     def warm_up(self) -> float:

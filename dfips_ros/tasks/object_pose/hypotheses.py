@@ -127,7 +127,7 @@ class HypothesisSolver:
         axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
         around = start.repeat(len(axes), 1, 1)
         around[:, :3, :3] = so3_exp(torch.from_numpy(axes).to(start)) @ start[:, :3, :3]
-        found = self._better(found, self._solve_several(observation, fine, around), c.retry_iou, 0.02)
+        found = self._better(found, self._solve_several(observation, fine, around), c.retry_iou, 0.1)
         if float(found.ious.max()) < c.search_iou:
             found = self._better(found, self.search(observation, fine), c.search_iou, 1.0)
         return found
@@ -151,17 +151,23 @@ class HypothesisSolver:
     ) -> Hypotheses:
         """All initial poses for two stages in one batch, then the best of them from there to the end."""
         early = self.solver.estimate(repeated(observation, len(starts)), starts, num_stages=2)
-        order = early.residual_norms.min(dim=1).values.argsort()[: self.config.survivors]
+        order = self._final_norms(early).argsort()[: self.config.survivors]
         late = self.solver.estimate(repeated(observation, len(order)), early.estimate[order], self.num_stages)
         history = tuple(h[order] for h in early.history) + late.history[1:]
         norms = torch.cat([early.residual_norms[order], late.residual_norms[:, 1:]], dim=1)
         return self._polished(Solution(late.estimate, history, norms), fine)
 
+    def _final_norms(self, solution: Solution) -> Tensor:
+        """Residual norms (B,) of the estimates that a solution returns."""
+        norms = solution.residual_norms
+        return norms.min(dim=1).values if self.solver.config.keep_best else norms[:, -1]
+
     def _polished(self, solution: Solution, fine: SilhouetteObservation | None) -> Hypotheses:
         """Hypotheses by IoU, the best of them polished; both crops share a virtual camera's frame, so poses do too."""
-        order = solution.residual_norms.min(dim=1).values.argsort(stable=True)
+        norms = self._final_norms(solution)
+        order = norms.argsort(stable=True)
         poses = solution.estimate[order].clone()
-        ious = 1.0 - solution.residual_norms[order].min(dim=1).values.cpu()
+        ious = 1.0 - norms[order].cpu()
         if fine is not None and self.refiner is not None:
             count = min(len(order), self.config.refine_survivors)
             polished = self.refiner.estimate(repeated(fine, count), poses[:count])

@@ -24,8 +24,8 @@ _VIEW_DEPTH = 4.0  # diameters
 def _look_from(directions: np.ndarray) -> np.ndarray:
     """Rotations R_camera_object of cameras that look at the object from unit directions. (N, 3) -> (N, 3, 3)."""
     z = -directions
-    helper = np.where(np.abs(z[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
-    x = np.cross(helper, z)
+    up = np.where(np.abs(z[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
+    x = np.cross(up, z)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return np.stack([x, np.cross(z, x), z], axis=1)
 

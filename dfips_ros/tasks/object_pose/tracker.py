@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
-from ...errors import ConfigError, MaskError
+from ...errors import ConfigError, MaskError, PoseError
 from ...geometry import make_pose
 from .estimator import ObjectPoseSolution
 from .hypotheses import EstimatorConfig
@@ -118,6 +118,8 @@ class PoseTracker:
     def __init__(self, estimator: PoseSource, config: TrackerConfig | None = None) -> None:
         self.estimator = estimator
         self.config = config or TrackerConfig()
+        mesh = getattr(estimator, "mesh", None)
+        self._center = np.zeros(3) if mesh is None else mesh.center
         self.state = TrackState.INITIALISING
         self.reason = "no mask has arrived yet"
         self.reset()
@@ -140,7 +142,7 @@ class PoseTracker:
         Raises:
             PoseError: not rigid, or behind the camera.
         """
-        pose = check_pose_in_view(check_pose(T_camera_object))
+        pose = check_pose_in_view(check_pose(T_camera_object), center=self._center)
         self.reset()
         self._given = pose
         self.reason = "a pose was set; waiting for a mask"
@@ -170,7 +172,7 @@ class PoseTracker:
             if self.state == TrackState.TRACKING:
                 return self._track(seen, matrix, stamp)
             return self._search(seen, matrix, stamp)
-        except MaskError as error:
+        except (MaskError, PoseError) as error:  # a pose of the tracker's own that cannot be started from is a miss too
             return self._miss(str(error), stamp)
 
     def _track(self, mask: np.ndarray, matrix: np.ndarray, stamp: float) -> TrackResult:
@@ -209,10 +211,13 @@ class PoseTracker:
         ratio = ahead / past
         turn = Rotation.from_matrix(last[:3, :3] @ before[:3, :3].T).as_rotvec() * ratio
         rotation = Rotation.from_rotvec(turn).as_matrix() @ last[:3, :3]
-        translation = last[:3, 3] + ratio * (last[:3, 3] - before[:3, 3])
-        if translation[2] <= 0.1 * last[2, 3]:
+        here, there = (pose[:3, :3] @ self._center + pose[:3, 3] for pose in (last, before))
+        translation = here + ratio * (here - there) - rotation @ self._center
+        predicted = make_pose(rotation, translation)
+        center = np.append(self._center, 1.0)
+        if predicted[2] @ center <= 0.1 * (last[2] @ center):
             return [last]
-        return [make_pose(rotation, translation), last]
+        return [predicted, last]
 
     def _accept(self, solution: ObjectPoseSolution, stamp: float) -> TrackResult:
         if self.state != TrackState.TRACKING:
