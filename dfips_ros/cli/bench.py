@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where the solver runs")
     parser.add_argument("--seed", type=int, default=0, help="of the sequence (0)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for logs (out/bench)")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads of the solver (1, the steadiest)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of the solver (2, as the node)")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; - for stdout")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures as CSV")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the figures as a Markdown table")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars; none are drawn into files and pipes")
 
 
 def run(options: argparse.Namespace) -> int:

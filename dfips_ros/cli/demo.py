@@ -22,7 +22,7 @@ Exit status 1 when an object was never found, or was lost and not found again.
 
 examples:
   dfips demo
-  dfips demo --parts drill --seconds 10 --out /tmp/demo
+  dfips demo --parts drill --seconds 10 --out out/drill
   dfips demo --mesh bracket.stl --scale 0.001      your own object on the generated trajectory
 """
 
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the generated part (0)")
     parser.add_argument("--weights", type=Path, help="weights file (those that ship)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where the solver runs")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads of the solver (1, the steadiest)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of the solver (2, as the node)")
     parser.add_argument("--json", metavar="FILE", help="write the summary there as well; - for stdout")
     parser.add_argument("--no-pictures", action="store_true", help="no animation and no plots")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars; none are drawn into files and pipes")
 
 
 def chosen_parts(options: argparse.Namespace) -> list[str]:

@@ -128,7 +128,8 @@ def generated_part(
     tags: list[str] = []
 
     def shown() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        bar = tqdm(range(len(generator)), desc="rendering the generated sequence", unit="frame", disable=not progress)
+        steps, hidden_bar = range(len(generator)), not progress or None
+        bar = tqdm(steps, desc="rendering the generated sequence", unit="frame", disable=hidden_bar)
         for index in bar:
             frame = generator.frame(index)
             tags.append(frame.tag)

@@ -55,7 +55,7 @@ def overlay(part: DemoPart, result: FrameResult) -> np.ndarray:
 
 
 def _overlays(part: DemoPart, results: Sequence[FrameResult], progress: bool) -> Iterator[np.ndarray]:
-    for result in tqdm(results, desc=f"drawing {part.title}", unit="frame", disable=not progress):
+    for result in tqdm(results, desc=f"drawing {part.title}", unit="frame", disable=not progress or None):
         yield overlay(part, result)
 
 

@@ -112,7 +112,9 @@ def run_part(part: DemoPart, log_folder: Path, parameters: Mapping[str, object],
              "--timeout", str(START_SECONDS)],
             log_folder, light, from_camera,
         )  # fmt: skip
-        bar = tqdm(total=len(part.recording), desc=part.title, unit="frame", disable=not progress, mininterval=0.3)
+        bar = tqdm(
+            total=len(part.recording), desc=part.title, unit="frame", disable=not progress or None, mininterval=0.3
+        )
         with bar:
             _wait_for_start(children, tracker, camera, phase, bar)
             record.startup_seconds = time.monotonic() - tracker.started

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="CSV",
                         help="file to write (out/evaluate/object_pose.csv, or object_pose_PROTOCOL.csv)")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON as well; - for stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar; none is drawn into files and pipes")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,8 +203,8 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, label: int 
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write JSON, folders made as needed; "-" writes to stdout."""
-    text = json.dumps(content, indent=1, default=_plain, allow_nan=False) + "\n"
+    """Write JSON, folders made as needed; "-" writes to stdout. Numbers that are not finite become null."""
+    text = json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
     if str(path) == "-":
         print(text, end="")
         return
@@ -215,10 +216,17 @@ def write_json(path: str | Path, content: object) -> None:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
+    """As JSON has it: no NumPy, no paths, null for what is not finite."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
     raise TypeError(f"{type(value).__name__} cannot be written as JSON.")

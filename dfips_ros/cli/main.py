@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +29,7 @@ Start with:
 """
 USER_ERROR = 2
 INTERRUPTED = 130
+READER_GONE = 141  # as a shell says it of other programs
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,7 +53,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Errors of the user are one line on stderr and exit status 2."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # a reader that has gone is noticed here, and not when the interpreter leaves
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # what is still in the buffer has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = make_parser().parse_args(arguments)
+    if hasattr(options, "quiet"):  # in a log, each step of a bar would be a line
+        options.quiet = options.quiet or not sys.stderr.isatty()
     try:
         return options.run(options)
     except DfipsError as error:

@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, {"command": "dfips table", "csv": str(options.csv), "rows": rows})
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
-        print(f"Written: {options.out}")
-    elif options.json != "-":
-        print(text)
+        try:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(text + "\n")
+        except OSError as cause:
+            raise DfipsError(f"--out {options.out}: cannot be written ({cause.strerror or cause}).") from cause
+    if options.json != "-":
+        print(f"Written: {options.out}" if options.out else text)
     return 0

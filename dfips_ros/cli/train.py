@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="copies of every mesh, stretched at random, to train on besides (0)")  # fmt: skip
     parser.add_argument("--bfloat16", action="store_true",
                         help="matrix products in bfloat16: faster where the processor has it")  # fmt: skip
-    parser.add_argument("--scale", type=float, help="refuse meshes that are not in metres after this factor")
+    parser.add_argument("--scale", type=float,
+                        help="factor from the files' numbers to metres (0.001 for millimetres); meshes that are not "
+                        "in metres after it are refused; without it every unit is taken")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=10.0, help="stop after that long, resumed time included (10)")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after that many batches")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted or finished training of --out")
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, help="peak of the schedule (0.001)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and examples (0)")
     parser.add_argument("--json", metavar="FILE", help="write how it went as JSON; - for stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar; none is drawn into files and pipes")
 
 
 def run(options: argparse.Namespace) -> int:

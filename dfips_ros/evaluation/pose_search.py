@@ -101,7 +101,7 @@ def evaluate_search(
         weights: weights file; the shipped one by default.
         device: where the learned stages run.
         provenance: columns that every row carries (commit, machine).
-        quiet: no progress bar.
+        quiet: no progress bar; there is none either where stderr is not a terminal.
 
     Returns:
         One row per kind of mask.
@@ -111,7 +111,7 @@ def evaluate_search(
     """
     inputs = {kind: make_trials(meshes, replace(config, masks=kind, columns_deg=(0.0,))) for kind in masks}
     outcomes: dict[str, list[SearchOutcome | None]] = {kind: [] for kind in masks}
-    with tqdm(total=len(meshes), disable=quiet, unit="mesh", desc="from nothing") as bar:
+    with tqdm(total=len(meshes), disable=quiet or None, unit="mesh", desc="from nothing") as bar:
         for m, mesh in enumerate(meshes):
             bar.set_postfix_str(mesh.name, refresh=True)
             symmetries = Symmetries.from_mesh(mesh)

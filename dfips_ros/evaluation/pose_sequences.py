@@ -266,7 +266,7 @@ def evaluate_sequences(
         weights: weights file; the shipped one by default.
         device: where the learned stages run.
         provenance: columns that every row carries (commit, machine).
-        quiet: no progress bar.
+        quiet: no progress bar; there is none either where stderr is not a terminal.
 
     Returns:
         One row per sequence.
@@ -282,7 +282,7 @@ def evaluate_sequences(
         )
         estimator.warm_up()
         answers = track(sequence, PoseTracker(estimator, settings))
-        bar = tqdm(answers, total=sequence.length, disable=quiet, unit="frame", desc=sequence.name)
+        bar = tqdm(answers, total=sequence.length, disable=quiet or None, unit="frame", desc=sequence.name)
         rows.append(
             {
                 "protocol": "sequences", "sequence": sequence.name, "source": sequence.source,

@@ -165,3 +165,17 @@ def test_json_knows_numpy(tmp_path, capsys):
     assert json.loads((tmp_path / "new" / "a.json").read_text())["a"] == [[1.0, 0.0], [0.0, 1.0]]
     write_json("-", {"a": 1})
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    file = tmp_path / "a.json"
+    infinite = float("inf")
+    content = {"a": NAN, "b": [1.5, (infinite, -infinite)], "c": np.array([[NAN, 2.0]]), "d": np.float32("nan"),
+               "e": {"f": np.float64("inf"), "g": None, "h": True, "i": np.int64(3)}}  # fmt: skip
+    write_json(file, content)
+    assert json.loads(file.read_text()) == {
+        "a": None, "b": [1.5, [None, None]], "c": [[None, 2.0]], "d": None,
+        "e": {"f": None, "g": None, "h": True, "i": 3},
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="object cannot be written"):
+        write_json(file, {"a": object()})

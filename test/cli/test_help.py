@@ -35,6 +35,22 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert "usage: dfips" in capsys.readouterr().err
 
 
+def help_of(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_scale_of_training_says_what_it_does(capsys):
+    text = help_of("train", capsys)
+    assert "factor from the files' numbers to metres" in text
+    assert "meshes that are not in metres after it are refused" in text
+
+
+def test_demo_writes_below_the_current_folder_in_its_example(capsys):
+    assert "--out out/drill" in help_of("demo", capsys)
+
+
 def test_help_does_not_import_what_is_slow(tmp_path):
     code = (
         "import sys, dfips_ros.cli.main as m; m.make_parser(); "

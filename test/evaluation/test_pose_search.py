@@ -66,3 +66,8 @@ def test_an_empty_mask_is_refused():
 def test_unknown_masks(bracket):
     with pytest.raises(ConfigError, match="expected one of perfect, degraded"):
         evaluate_search([bracket], PoseTrialConfig(per_mesh=1), ["blurred"], quiet=True)
+
+
+def test_no_bar_where_stderr_is_no_terminal(capsys):
+    assert len(evaluate_search([demo_mesh("drill")], PoseTrialConfig(per_mesh=1), ["perfect"], device="cpu")) == 1
+    assert capsys.readouterr().err == ""

@@ -120,3 +120,8 @@ def test_bad_settings(tmp_path):
         PoseSequenceConfig(seconds=0.0)
     with pytest.raises(ConfigError, match="no such folder"):
         make_sequences([], CONFIG, tmp_path / "nowhere")
+
+
+def test_no_bar_where_stderr_is_no_terminal(capsys):
+    assert len(evaluate_sequences(real_sequences(CONFIG)[:1], CONFIG, device="cpu")) == 1
+    assert capsys.readouterr().err == ""
