@@ -7,7 +7,6 @@ ros2 launch dfips_ros pose_tracker.launch.py mesh:=/data/bracket.stl mask_topic:
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -26,10 +25,14 @@ ARGUMENTS = (
     ("params_file", PathJoinSubstitution([CONFIG, "pose_tracker.yaml"]), "Parameters file of the node."),
     ("namespace", "", "Namespace of the node."),
     ("rviz", "false", "Start RViz too: true or false."),
+    ("fixed_frame", "", "Fixed frame of RViz, usually the camera's optical frame; by default that of its file."),
     ("log_level", "info", "Log level of the node: debug, info, warn, error or fatal."),
-    ("autostart", "true", "Configure and activate the node by itself: true or false."),
-    ("use_sim_time", "false", "Take the time from /clock: true or false."),
+    ("autostart", "", "Configure and activate the node by itself: true or false; by default true."),
+    ("use_sim_time", "", "Take the time from /clock: true or false; by default false."),
 )
+
+# What the RViz file shows of the node, below its name.
+SHOWN_TOPICS = ("markers", "pose", "overlay")
 
 
 def _node(context):
@@ -38,12 +41,12 @@ def _node(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    overrides = {
-        "autostart": _boolean("autostart", value("autostart")),
-        "use_sim_time": _boolean("use_sim_time", value("use_sim_time")),
-    }
+    overrides = {}
+    for name in ("autostart", "use_sim_time"):
+        if value(name):
+            overrides[name] = _boolean(name, value(name))
     if value("mesh_scale"):
-        overrides["mesh_scale"] = float(value("mesh_scale"))
+        overrides["mesh_scale"] = _number("mesh_scale", value("mesh_scale"))
     for name in ("mesh", "object_name"):
         if value(name):
             overrides[name] = ParameterValue(value(name), value_type=str)  # a name like 003 stays text
@@ -57,7 +60,7 @@ def _node(context):
         executable="pose_tracker",
         name="pose_tracker",
         namespace=value("namespace"),
-        parameters=[value("params_file"), overrides],
+        parameters=[value("params_file"), *([overrides] if overrides else [])],
         remappings=remappings,
         arguments=["--ros-args", "--log-level", value("log_level")],
         output="screen",
@@ -66,10 +69,38 @@ def _node(context):
     return [node]
 
 
+def _rviz(context):
+    """RViz when it is wanted; the topics in its file move into the node's namespace."""
+
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    if not _boolean("rviz", value("rviz")):
+        return []
+    namespace = value("namespace").strip("/")
+    topics = [f"pose_tracker/{name}" for name in SHOWN_TOPICS]
+    fixed_frame = ["-f", value("fixed_frame")] if value("fixed_frame") else []
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        arguments=["-d", PathJoinSubstitution([CONFIG, "pose_tracker.rviz"]), *fixed_frame],
+        remappings=[(f"/{topic}", f"/{namespace}/{topic}") for topic in topics] if namespace else [],
+    )
+    return [rviz]
+
+
 def _boolean(name, text):
     if text.lower() not in ("true", "false"):
         raise RuntimeError(f"{name}:={text}: expected true or false.")
     return text.lower() == "true"
+
+
+def _number(name, text):
+    try:
+        return float(text)
+    except ValueError:
+        raise RuntimeError(f"{name}:={text}: expected a number, for example 0.001.") from None
 
 
 def generate_launch_description():
@@ -78,11 +109,4 @@ def generate_launch_description():
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in ARGUMENTS
     ]
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        name="rviz2",
-        arguments=["-d", PathJoinSubstitution([CONFIG, "pose_tracker.rviz"])],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    return LaunchDescription([*arguments, OpaqueFunction(function=_node), rviz])
+    return LaunchDescription([*arguments, OpaqueFunction(function=_node), OpaqueFunction(function=_rviz)])

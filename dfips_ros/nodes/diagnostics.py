@@ -13,6 +13,9 @@ from .mask_stream import MaskStream
 
 WINDOW = 300
 
+# Callbacks whose errors leave the poses as they are; they are warned of as long as they last.
+HARMLESS = ("camera_info", "overlay")
+
 
 @dataclass
 class TrackerHealth:
@@ -23,6 +26,7 @@ class TrackerHealth:
         problem: why the last lifecycle transition failed; empty when it did not.
         state, reason, iou: of the last result.
         frames, poses, failures: masks worked on, poses published, masks or messages that raised an error.
+        camera_problem, overlay_problem: why the last camera_info or overlay failed; empty when it did not.
     """
 
     lifecycle: str = "unconfigured"
@@ -37,6 +41,7 @@ class TrackerHealth:
     last_error_time: float | None = None
     camera_time: float | None = None
     camera_problem: str = ""
+    overlay_problem: str = ""
     active_since: float | None = None
     stream: MaskStream = field(default_factory=MaskStream)
     solve_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -44,12 +49,13 @@ class TrackerHealth:
 
     def __post_init__(self) -> None:
         self._reported_drops = 0
+        self._reported_late = 0
 
     def note_error(self, site: str, text: str, now: float) -> None:
-        """Take note of an error in the callback ``site``; camera_info's do no harm while a good one is kept."""
+        """Take note of an error in the callback ``site``; those of HARMLESS do not touch the poses."""
         self.failures += 1
         self.last_error = f"{site}: {text}"
-        if site != "camera_info":
+        if site not in HARMLESS:
             self.last_error_time = now
 
     def status(
@@ -61,6 +67,13 @@ class TrackerHealth:
         if new_drops > 0:
             level = max(level, DiagnosticStatus.WARN)
             text = f"{text}; {new_drops} masks dropped since the last report"
+        new_late, self._reported_late = self.stream.late - self._reported_late, self.stream.late
+        if new_late > 0:
+            level = max(level, DiagnosticStatus.WARN)
+            text = f"{text}; {new_late} masks left out since the last report, as their stamps are repeated or older"
+        if self.overlay_problem:
+            level = max(level, DiagnosticStatus.WARN)
+            text = f"{text}; no overlay: {self.overlay_problem}"
         return DiagnosticStatus(
             level=level,
             name=name,

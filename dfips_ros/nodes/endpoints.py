@@ -137,7 +137,8 @@ ENDPOINTS = {
         MarkerArray,
         "visualization_msgs/msg/MarkerArray",
         "out",
-        "The mesh for RViz, at most 10 times a second while somebody listens; deleted when the object is lost.",
+        "The mesh for RViz, at most 10 times a second while somebody listens; deleted when the object is "
+        "lost and on deactivate.",
         latched=True,
     ),
     "overlay": Endpoint(
@@ -161,10 +162,15 @@ ENDPOINTS = {
 
 # Services: name, type, description.
 SERVICES = (
-    ("~/reset", "std_srvs/srv/Trigger", "Forget the pose; the next mask is solved from nothing."),
+    (
+        "~/reset",
+        "std_srvs/srv/Trigger",
+        "Forget the pose; the next mask is solved from nothing. Refused unless active.",
+    ),
     (
         "~/set_pose",
         "dfips_ros/srv/SetPose",
-        "Continue from this pose with the next mask. frame_id must be the camera's optical frame or empty.",
+        "Continue from this pose with the next mask. frame_id must be the camera's optical frame or empty. "
+        "Refused unless active.",
     ),
 )

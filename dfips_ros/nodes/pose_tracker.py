@@ -23,7 +23,6 @@ from std_srvs.srv import Trigger
 from dfips_ros.msg import TrackedObject
 from dfips_ros.srv import SetPose
 
-from ..checks import check_pose_in_view
 from ..errors import DfipsError, MaskError, PoseError
 from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackResult, TrackState
 from . import conversions
@@ -71,7 +70,7 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         self._overlay: OverlayPublisher | None = None
         self._marker: conversions.MeshMarker | None = None
         self._marker_time = 0.0
-        self._marker_shown = False
+        self._marker_header: Header | None = None  # of the marker that is shown
         self._tf_type: Any = None
         self._diagnostics = ENDPOINTS["diagnostics"].publisher(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -99,27 +98,33 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
     def activate(self) -> None:
         """Subscribe to masks and camera_info, and begin anew."""
         self._forget()
-        self._health.active_since = time.monotonic()
+        camera_time, camera_problem = self._health.camera_time, self._health.camera_problem
+        # All figures begin anew: what was published meanwhile was not for this node, so it is no drop.
+        self._health = TrackerHealth(
+            camera_time=camera_time, camera_problem=camera_problem, active_since=time.monotonic()
+        )
         self._inputs = [
             ENDPOINTS["camera_info"].subscription(self, self._on_camera_info),
             ENDPOINTS["mask"].subscription(self, self._on_mask),
         ]
 
     def deactivate(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe, and take the marker away while the publishers still speak."""
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
         if self._overlay is not None:
             self._overlay.stop()
+        self.guarded("markers", self._hide_marker)
         self._health.active_since = None
+        self._health.overlay_problem = ""
 
     def release(self) -> None:
         """Free tracker and publishers, forget the camera."""
         self._tracker = None
         self._camera, self._camera_message, self._camera_key, self._camera_frame = None, None, None, ""
         self._health = TrackerHealth()
-        self._marker = None
+        self._marker, self._marker_header = None, None
         self._overlay = None
         for publisher in self._publishers_by_name.values():
             self.destroy_lifecycle_publisher(publisher)
@@ -178,6 +183,9 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         started = time.monotonic()
         arrival = self._note_arrival(message, info, started)
         if arrival is Arrival.LATE:
+            stamp = message.header.stamp
+            text = f"masks are left out: stamp {stamp.sec}.{stamp.nanosec:09d} is not newer than the one before"
+            self.log_throttled("warning", text, "late")
             return
         if arrival is Arrival.CLOCK_SET_BACK:
             self.log_throttled("warning", "the masks' clock was set back: the tracker starts anew", "clock")
@@ -206,9 +214,11 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         reason = _reason(result, mask)
         self._publish(result, reason, header)
         self._failures_in_a_row = 0
-        if self._overlay is not None:
+        if self._overlay is not None:  # an error in the drawing is none of the tracking
             text = f"{parameters.name}: {result.state.name} {reason}"
-            self._overlay.publish(header, mask, view, result.solution, text)
+            self._health.overlay_problem = self.guarded(
+                "overlay", self._overlay.publish, header, mask, view, result.solution, text
+            )
 
     def _note_arrival(self, message: Image, info: dict[str, Any], now: float) -> Arrival:
         number = info.get("publication_sequence_number")
@@ -231,6 +241,7 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
     # --- outputs
 
     def _publish(self, result: TrackResult, reason: str, header: Header) -> None:
+        """Tell about a mask that was worked on. Without a solution the pose is the last one and is marked unknown."""
         parameters = self.parameters
         assert parameters is not None
         solution = result.solution
@@ -279,10 +290,14 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         if wanted and now - self._marker_time >= MARKER_PERIOD_SECONDS:
             if self._publishers_by_name["markers"].get_subscription_count() > 0:
                 self._send("markers", self._marker.at(message.pose.pose, header))
-                self._marker_time, self._marker_shown = now, True
-        elif not wanted and self._marker_shown:
-            self._send("markers", conversions.delete_markers(header, parameters.name))
-            self._marker_shown = False
+                self._marker_time, self._marker_header = now, header
+        elif not wanted:
+            self._hide_marker()
+
+    def _hide_marker(self) -> None:
+        header, self._marker_header = self._marker_header, None
+        if header is not None and self.parameters is not None:
+            self._send("markers", conversions.delete_markers(header, self.parameters.name))
 
     def _note_state(self, state: TrackState, reason: str, iou: float) -> None:
         if state != self._state:
@@ -298,11 +313,8 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
     # --- services
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._tracker is None:
-            response.success, response.message = (
-                False,
-                f"the node is {self.lifecycle}: configure and activate it first",
-            )
+        if self.lifecycle != "active":
+            response.success, response.message = False, self._not_active()
             return response
         problem = self.guarded("reset", self._forget)
         response.success, response.message = (
@@ -326,8 +338,8 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         return response
 
     def _set_pose(self, request: SetPose.Request) -> None:
-        if self._tracker is None:
-            raise PoseError(f"the node is {self.lifecycle}: configure and activate it first")
+        if self.lifecycle != "active" or self._tracker is None:
+            raise PoseError(self._not_active())
         frame = request.pose.header.frame_id
         if frame and frame != self._camera_frame:
             known = f"'{self._camera_frame}'" if self._camera_frame else "not known yet, as no mask has arrived"
@@ -336,8 +348,12 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
                 "empty string. "
                 "Transform the pose first."
             )
-        pose = check_pose_in_view(conversions.matrix_from_pose(request.pose.pose))
+        pose = conversions.matrix_from_pose(request.pose.pose)
         self._tracker.set_pose(pose)
+
+    def _not_active(self) -> str:
+        before = "" if self.lifecycle == "inactive" else "configure and "
+        return f"the node is {self.lifecycle}: {before}activate it first"
 
     # --- diagnostics
 

@@ -31,18 +31,22 @@ Tracks the 6-DoF pose of one known object from segmentation masks. Executable `p
 |---|---|
 | configure | parameters are checked, mesh and weights are loaded, the solver runs once |
 | activate | masks and camera_info are subscribed, tracking begins anew |
-| deactivate | unsubscribed; everything stays loaded |
+| deactivate | unsubscribed, the marker is deleted; everything stays loaded |
 | cleanup | everything is freed |
 
 When a transition is refused, the log and `/diagnostics` say why. Put the parameter right and configure again.
 
 Poses map the mesh file's own frame (times `mesh_scale`) to the camera's optical frame (x right, y down, z
 forward), in metres. Outputs carry the mask's stamp and frame. A mask without a frame gets that of camera_info, a
-mask without a stamp the time of its arrival. A mask that is older than the one before is left out; when the clock
-is set back by half a second or more (a bag that starts again), tracking begins anew.
+mask without a stamp the time of its arrival. A mask that is not newer than the one before is left out, and log and
+`/diagnostics` say so; when the clock is set back by half a second or more (a bag that starts again), tracking
+begins anew. The figures in `/diagnostics` count from the last activation.
 
 States of `~/tracked_object`: `INITIALISING` (no pose yet), `TRACKING`, `LOST` (there was a pose; the object is
-looked for). `reason` says why. `~/pose` and the transform are only published while `TRACKING`.
+looked for). `reason` says why. Use the pose of `~/tracked_object` only when `covariance[0] >= 0`: during the first
+misses the state is still `TRACKING`, while the pose is the last one and `covariance[0]` is -1. `~/pose` and the
+transform are only published while `TRACKING`, and only for masks that gave a pose. `residual_norms` has one entry more
+than the stages that ran, or none when nothing was solved.
 """
 
 QOS_NOTE = """\

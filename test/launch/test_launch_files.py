@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ EXPECTED = {
     "params_file",
     "namespace",
     "rviz",
+    "fixed_frame",
     "log_level",
     "autostart",
     "use_sim_time",
@@ -52,18 +54,111 @@ def test_arguments_are_declared_described_and_used():
     body = source[source.index("def _node") :]
     used = set(re.findall(r"""(?:value|LaunchConfiguration)\("(\w+)"\)""", body))
     assert used <= set(declared)
-    assert used >= EXPECTED - {"mesh", "object_name", "mask_topic", "camera_info_topic", "image_topic"}
+    assert used >= EXPECTED - {"mesh", "object_name", "mask_topic", "camera_info_topic", "image_topic"} - {
+        "autostart",
+        "use_sim_time",
+    }
 
 
 def test_launch_file_compiles():
     compile(LAUNCH_FILE.read_text(), str(LAUNCH_FILE), "exec")
 
 
+class Given:
+    """Stand-in of a launch class: keeps what it was made with."""
+
+    def __init__(self, *arguments, **options):
+        self.arguments = arguments
+        self.options = options
+
+    def perform(self, context):
+        return context[self.arguments[0]]
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Options of the nodes that the launch file starts with given arguments, without ROS 2's launch."""
+    classes = {
+        "launch": ["LaunchDescription"],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
+        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
+        "launch_ros": [],
+        "launch_ros.actions": ["Node"],
+        "launch_ros.parameter_descriptions": ["ParameterValue"],
+        "launch_ros.substitutions": ["FindPackageShare"],
+    }
+    for name, members in classes.items():
+        module = types.ModuleType(name)
+        for member in members:
+            setattr(module, member, type(member, (Given,), {}))
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("pose_tracker_launch", LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def start(**values):
+        entities = module.generate_launch_description().arguments[0]
+        declared = [each for each in entities if type(each).__name__ == "DeclareLaunchArgument"]
+        context = {each.arguments[0]: each.options["default_value"] for each in declared}
+        assert set(values) <= set(context)
+        context.update(values)
+        opaque = [each for each in entities if type(each).__name__ == "OpaqueFunction"]
+        assert len(declared) + len(opaque) == len(entities)
+        nodes = [node for each in opaque for node in each.options["function"](context)]
+        return {node.options["executable"]: node.options for node in nodes}
+
+    return start
+
+
+def test_only_what_is_given_wins_over_the_parameters_file(launched):
+    nodes = launched(params_file="my.yaml")
+    assert set(nodes) == {"pose_tracker"}
+    assert nodes["pose_tracker"]["parameters"] == ["my.yaml"]
+    given = launched(params_file="my.yaml", autostart="false", use_sim_time="True", mesh_scale="0.001")
+    overrides = {"autostart": False, "use_sim_time": True, "mesh_scale": 0.001}
+    assert given["pose_tracker"]["parameters"] == ["my.yaml", overrides]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("mesh_scale", "abc", "mesh_scale:=abc: expected a number"),
+        ("mesh_scale", "0,001", "mesh_scale:=0,001: expected a number"),
+        ("autostart", "maybe", "autostart:=maybe: expected true or false"),
+        ("use_sim_time", "1", "use_sim_time:=1: expected true or false"),
+        ("rviz", "yes", "rviz:=yes: expected true or false"),
+    ],
+)
+def test_a_bad_argument_is_told_by_name(launched, name, value, reason):
+    with pytest.raises(RuntimeError, match=reason):
+        launched(**{name: value})
+
+
+def shown_topics():
+    displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
+    return {each["Topic"]["Value"]: each["Topic"] for each in displays if "Topic" in each}
+
+
+@pytest.mark.parametrize("namespace", ["robot", "/robot/", "/robot"])
+def test_rviz_follows_the_node_into_its_namespace(launched, namespace):
+    nodes = launched(rviz="true", namespace=namespace)
+    assert nodes["pose_tracker"]["namespace"] == namespace
+    assert dict(nodes["rviz2"]["remappings"]) == {topic: f"/robot{topic}" for topic in shown_topics()}
+
+
+def test_fixed_frame_of_rviz(launched):
+    plain = launched(rviz="true")["rviz2"]
+    assert plain["remappings"] == [] and "-f" not in plain["arguments"]
+    framed = launched(rviz="true", fixed_frame="camera_optical_frame")["rviz2"]
+    assert framed["arguments"][-2:] == ["-f", "camera_optical_frame"]
+    assert framed["arguments"][:1] == ["-d"]
+
+
 def test_rviz_shows_the_topics_of_the_node():
     pytest.importorskip("rclpy")
     endpoints = pytest.importorskip("dfips_ros.nodes.endpoints").ENDPOINTS
     displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
-    topics = {each["Topic"]["Value"]: each["Topic"] for each in displays if "Topic" in each}
+    topics = shown_topics()
     assert set(topics) == {"/pose_tracker/markers", "/pose_tracker/pose", "/pose_tracker/overlay"}
     for name, topic in topics.items():
         endpoint = endpoints[name.rsplit("/", 1)[1]]

@@ -320,7 +320,7 @@ class NodeProcess:
 
 @pytest.fixture(scope="session")
 def node_process():
-    """Starts a node; what a failed test left running ends with the session."""
+    """Starts a node; what a failed test left running ends when the tests end."""
     nodes = []
 
     def start(*arguments):

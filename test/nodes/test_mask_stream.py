@@ -92,6 +92,26 @@ def test_drops_are_told_once():
     assert status(health, 0.2).level == b"\x00"
 
 
+def test_late_masks_are_told_once():
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    for arrival in (0.1, 0.2, 0.3):
+        health.stream.receive(7.0, arrival)
+    first = status(health, 0.4)
+    assert first.level == b"\x01"
+    assert first.message == "TRACKING; 2 masks left out since the last report, as their stamps are repeated or older"
+    assert (status(health, 0.4).level, status(health, 0.4).message) == (b"\x00", "TRACKING")
+
+
+def test_an_overlay_that_fails_is_a_warning_and_no_error():
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    health.stream.receive(1.0, 0.1)
+    health.note_error("overlay", "no font", 0.1)
+    health.overlay_problem = "no font"
+    assert (status(health, 0.2).level, status(health, 0.2).message) == (b"\x01", "TRACKING; no overlay: no font")
+    health.overlay_problem = ""
+    assert status(health, 0.2).level == b"\x00"
+
+
 def test_figures():
     health = TrackerHealth()
     health.solve_times.extend([0.010, 0.012, 0.030])

@@ -2,7 +2,8 @@
 """The node pose_tracker in a process of its own, with a stand-in for the solver, for the ROS tests.
 
 The stand-in puts the object's origin on the ray through the middle of the mask. It raises RuntimeError for a
-mask of exactly CRASH_PIXELS pixels, and takes ``--solve-time`` seconds for each mask.
+mask of exactly CRASH_PIXELS pixels, and takes ``--solve-time`` seconds for each mask. It cannot render an object
+above the row CRASH_ROW.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 
 import numpy as np
 
+from dfips_ros.checks import check_pose_in_view
 from dfips_ros.nodes.managed_node import run_node
 from dfips_ros.nodes.parameters import PoseTrackerParameters
 from dfips_ros.nodes.pose_tracker import PoseTrackerNode
@@ -20,6 +22,7 @@ from dfips_ros.nodes.tracker_factory import load_tracked_mesh, tracker_config
 from dfips_ros.tasks.object_pose import ObjectPoseSolution, TrackerConfig, TrackResult, TrackState
 
 CRASH_PIXELS = 777
+CRASH_ROW = 30
 DEPTH = 0.5
 
 
@@ -31,6 +34,8 @@ class StandInEstimator:
         mask = np.zeros(size, dtype=bool)
         pixel = camera_matrix @ T_camera_object[:3, 3]
         x, y = (pixel[:2] / pixel[2]).astype(int)
+        if y < CRASH_ROW:
+            raise RuntimeError("a defect in the renderer")
         mask[max(y - 20, 0) : y + 20, max(x - 20, 0) : x + 20] = True
         return mask
 
@@ -47,7 +52,7 @@ class StandInTracker:
         self.start = None
 
     def set_pose(self, T_camera_object):
-        self.start = T_camera_object
+        self.start = check_pose_in_view(T_camera_object)
 
     def update(self, mask, camera_matrix, stamp):
         time.sleep(self.solve_time)
