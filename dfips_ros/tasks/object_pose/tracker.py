@@ -17,7 +17,7 @@ from ...geometry import make_pose
 from .estimator import ObjectPoseSolution
 from .hypotheses import EstimatorConfig
 
-TRACKING_ENOUGH = 0.02  # 1 - IoU, at the resolution of the stages
+TRACKING_ENOUGH = 0.04  # 1 - IoU, at the resolution of the stages
 
 
 class TrackState(enum.IntEnum):
@@ -91,9 +91,10 @@ def tracking_estimator_config(config: TrackerConfig) -> EstimatorConfig:
     a retry is worth its time only when the track would be lost, and what mask is too small the tracker decides.
     """
     defaults = EstimatorConfig()
+    polish = None if defaults.refine is None else replace(defaults.refine, iterations=4)
     return replace(
-        defaults, solver=replace(defaults.solver, enough=TRACKING_ENOUGH), refine_size=192, refine_faces=2000,
-        retry_iou=config.lost_iou, search_iou=0.0, min_mask_pixels=1,
+        defaults, solver=replace(defaults.solver, enough=TRACKING_ENOUGH), refine=polish, refine_size=192,
+        refine_faces=2000, retry_iou=config.lost_iou, search_iou=0.0, min_mask_pixels=1,
     )  # fmt: skip
 
 
