@@ -175,7 +175,9 @@ def measure_node(options: argparse.Namespace) -> list[Figure]:
     share = summary["processor_share"]
     return [
         Figure("node: rate of the camera", summary["rate_hz"], "Hz", note=frames),
-        Figure("node: frames dropped after the first pose", summary["dropped_after_first_pose"], "", note=frames),
+        Figure("node: frames dropped while tracking", summary["dropped_while_tracking"], "", note=frames),
+        Figure("node: frames dropped while searching", summary["dropped"] - summary["dropped_while_tracking"], "",
+               note=frames),
         Figure("node: mask in to pose out", latency["median"], "ms", latency["p99"], PAPER_MS,
                "conversion and transport included"),
         Figure("node: of it in the solver", summary["solve_ms"]["median"], "ms", summary["solve_ms"]["p99"]),

@@ -112,6 +112,7 @@ def summarise(part: DemoPart, record: PartRecord, results: Sequence[FrameResult]
         "answers": len(results) - len(missing),
         "dropped": len(missing),
         "dropped_after_first_pose": len([i for i in missing if first is not None and i > first]),
+        "dropped_while_tracking": _dropped_while_tracking(results),
         "first_pose_ms": _round(first_pose, 1),
         "tracked_share": _round(len(judged) / len(visible), 4) if visible else None,
         "latency_ms": statistics([r.latency_ms for r in tracked], (50, 99)),
@@ -130,6 +131,21 @@ def summarise(part: DemoPart, record: PartRecord, results: Sequence[FrameResult]
         else None,
         "startup_seconds": _round(record.startup_seconds, 2),
     }
+
+
+def _dropped_while_tracking(results: Sequence[FrameResult]) -> int:
+    """Frames that were dropped although the frame being solved was tracked, not searched from nothing.
+
+    A search takes longer than a frame lasts. The frame that was being solved is the last one that was answered; it was
+    a search unless the answer before it was TRACKING as well.
+    """
+    dropped, answers = 0, ["", ""]
+    for result in results:
+        if result.state == "":
+            dropped += answers == ["TRACKING", "TRACKING"]
+        else:
+            answers = [answers[1], result.state]
+    return dropped
 
 
 def _losses(results: Sequence[FrameResult]) -> dict:
@@ -188,7 +204,7 @@ def _round(value: float | None, digits: int) -> float | None:
 ROWS: tuple[tuple[str, tuple[tuple[str, str | None, str], ...]], ...] = (
     ("frames", (("frames", None, "d"),)),
     ("rate [Hz]", (("rate_hz", None, ".1f"),)),
-    ("dropped frames (after the first pose)", (("dropped", None, "d"), ("dropped_after_first_pose", None, "d"))),
+    ("dropped frames / of them while tracking", (("dropped", None, "d"), ("dropped_while_tracking", None, "d"))),
     ("first pose after [ms]", (("first_pose_ms", None, ".0f"),)),
     ("latency [ms] median / p99", (("latency_ms", "median", ".1f"), ("latency_ms", "p99", ".1f"))),
     ("solve [ms] median / p99", (("solve_ms", "median", ".1f"), ("solve_ms", "p99", ".1f"))),

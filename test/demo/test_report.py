@@ -84,7 +84,7 @@ def test_drops_losses_and_recoveries_are_counted(part):
         answers.append(answer(part, i, state, has_pose=i != 25))
     summary = figures(part, answers)
     assert summary["dropped"] == 3
-    assert summary["dropped_after_first_pose"] == 1
+    assert summary["dropped_after_first_pose"] == summary["dropped_while_tracking"] == 1
     assert summary["first_pose_ms"] == pytest.approx(4 * 33.333 + 12, abs=0.1)
     assert (summary["lost"], summary["recovered"], summary["lost_while_visible"]) == (1, 1, 1)
     assert summary["recovery_seconds"] == pytest.approx(0.2, abs=0.001)
