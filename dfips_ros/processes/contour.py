@@ -203,8 +203,8 @@ def _moments(mask, valid):
 
 
 @nb.njit(cache=True, nogil=True)
-def _global_features(depth, mask, valid, focal, t, out):
-    """Fill ``out`` and return 1 - IoU of the known pixels."""
+def known_iou(depth, mask, valid):
+    """IoU of what is seen in ``depth`` and ``mask``, over the known pixels; 0 where both are empty."""
     common, either = 0, 0
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
@@ -212,7 +212,13 @@ def _global_features(depth, mask, valid, focal, t, out):
                 a, b = depth[y, x] > 0, mask[y, x] > 0
                 common += a and b
                 either += a or b
-    norm = 1.0 - common / either if either > 0 else 1.0
+    return common / either if either > 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def _global_features(depth, mask, valid, focal, t, out):
+    """Fill ``out`` and return 1 - IoU of the known pixels."""
+    norm = 1.0 - known_iou(depth, mask, valid)
     scale = t[2] / focal
     sa, su, sv, suu, svv, suv = _moments(depth, valid)
     oa, ou, ov, ouu, ovv, ouv = _moments(mask, valid)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...checks import check_range
 from ...errors import ConfigError
-from ...processes.contour import distance_at
+from ...processes.contour import distance_at, known_iou
 from ...processes.observation import SilhouetteObservation, boundary
 from ...processes.rasterizer import parallel_lock, raster_one, to_depth
 from ...solver import Solution
@@ -55,18 +55,6 @@ class GaussNewtonConfig:
         check_range("robust_pixels", self.robust_pixels, 1e-3)
         check_range("enough", self.enough, 0.0, 1.0)
         check_range("least_gain", self.least_gain, 0.0, 1.0)
-
-
-@nb.njit(cache=True, nogil=True)
-def _iou(depth, mask, valid):
-    common, either = 0, 0
-    for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            if valid[y, x] > 0:
-                a, b = depth[y, x] > 0, mask[y, x] > 0
-                common += a and b
-                either += a or b
-    return common / either if either > 0 else 0.0
 
 
 @nb.njit(cache=True, nogil=True)
@@ -174,7 +162,7 @@ def _minimise(vertices, faces, pose, camera, mask, valid, distance, contour, con
         reach[i], _, _ = _crossing(mask, contour[i, 0], contour[i, 1], contour[i, 2], contour[i, 3])
     raster_one(vertices, faces, pose.astype(np.float32), focal, focal, cx, cy, projected, depth)
     to_depth(depth)
-    best = _iou(depth, mask, valid)
+    best = known_iou(depth, mask, valid)
     a, b = np.empty((6, 6)), np.empty(6)
     trial = np.empty((4, 4))
     history[0] = pose
@@ -197,7 +185,7 @@ def _minimise(vertices, faces, pose, camera, mask, valid, distance, contour, con
             _moved(pose, update, trial)
             raster_one(vertices, faces, trial.astype(np.float32), focal, focal, cx, cy, projected, trial_depth)
             to_depth(trial_depth)
-            iou = _iou(trial_depth, mask, valid)
+            iou = known_iou(trial_depth, mask, valid)
             if iou > best:
                 gain = iou - best
                 improved = True
