@@ -183,18 +183,22 @@ def _surface_rows(depth, valid, distance, focal, cx, cy, pose, t, surface, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _moments(mask, valid):
-    """Area, centroid and second central moments of the known part of a mask, pixels."""
+def moments(mask, valid):
+    """Area, centroid and second central moments (uu, vv, uv) of the known part of a mask, pixels."""
     area, mu, mv, uu, vv, uv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for y in range(mask.shape[0]):
+        n, nx, nxx = 0, 0, 0
         for x in range(mask.shape[1]):
             if mask[y, x] > 0 and valid[y, x] > 0:
-                area += 1.0
-                mu += x
-                mv += y
-                uu += x * x
-                vv += y * y
-                uv += x * y
+                n += 1
+                nx += x
+                nxx += x * x
+        area += n
+        mu += nx
+        mv += n * y
+        uu += nxx
+        vv += n * y * y
+        uv += nx * y
     if area > 0:
         mu /= area
         mv /= area
@@ -216,12 +220,12 @@ def known_iou(depth, mask, valid):
 
 
 @nb.njit(cache=True, nogil=True)
-def _global_features(depth, mask, valid, focal, t, out):
-    """Fill ``out`` and return 1 - IoU of the known pixels."""
+def _global_features(depth, mask, valid, focal, t, observed, out):
+    """Fill ``out`` and return 1 - IoU of the known pixels; ``observed`` are the moments of the mask."""
     norm = 1.0 - known_iou(depth, mask, valid)
     scale = t[2] / focal
-    sa, su, sv, suu, svv, suv = _moments(depth, valid)
-    oa, ou, ov, ouu, ovv, ouv = _moments(mask, valid)
+    sa, su, sv, suu, svv, suv = moments(depth, valid)
+    oa, ou, ov, ouu, ovv, ouv = observed
     square = scale * scale
     out[0] = norm
     out[1] = 0.5 * math.log((sa + 1.0) / (oa + 1.0))
@@ -235,17 +239,19 @@ def _global_features(depth, mask, valid, focal, t, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _compare_one(
-    vertices, faces, surface, pose, camera, mask, valid, distance, contour, contour_valid, offset,
-    depth, f, jacobian, residual, weight, glob, norm,
+def compare_one(
+    vertices, faces, surface, pose, camera, mask, valid, distance, contour, contour_valid, offset, observed_moments,
+    projected, points, depth, f, jacobian, residual, weight, context,
 ):  # fmt: skip
-    size = mask.shape[0]
+    """:func:`compare` for one element, into given arrays -> 1 - IoU.
+
+    ``observed_moments`` are :func:`moments` of the mask; ``projected`` (V, 3) and ``points`` (S * S, 2) int32 are
+    scratch memory.
+    """
     focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
-    projected = np.empty((vertices.shape[0], 3), np.float32)
     raster_one(vertices, faces, pose, focal, focal, cx, cy, projected, depth)
     to_depth(depth)
     t = pose[:3, 3].copy()
-    points = np.empty((size * size, 2), np.int32)
     count = boundary(depth, points)
     normals = np.empty((count, 2), np.float32)
     for j in range(count):
@@ -254,7 +260,7 @@ def _compare_one(
     _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, points, count, out)
     _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, points, normals, count, out)
     _surface_rows(depth, valid, distance, focal, cx, cy, pose, t, surface, out)
-    norm[0] = _global_features(depth, mask, valid, focal, t, glob)
+    return _global_features(depth, mask, valid, focal, t, observed_moments, context)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -263,10 +269,13 @@ def _compare_item(b, mesh, surface, index, poses, observed, offset, out):
     camera, mask, valid, distance, contour, contour_valid = observed
     depth, f, jacobian, residual, weight, glob, norm = out
     m = index[b]
-    _compare_one(
-        vertices[vertex_start[m] : vertex_start[m + 1]], faces[face_start[m] : face_start[m + 1]], surface[m],
-        poses[b], camera[b], mask[b], valid[b], distance[b], contour[b], contour_valid[b], offset[b],
-        depth[b], f[b], jacobian[b], residual[b], weight[b], glob[b], norm[b : b + 1],
+    part = vertices[vertex_start[m] : vertex_start[m + 1]]
+    size = mask.shape[1]
+    norm[b] = compare_one(
+        part, faces[face_start[m] : face_start[m + 1]], surface[m], poses[b], camera[b], mask[b], valid[b],
+        distance[b], contour[b], contour_valid[b], offset[b], moments(mask[b], valid[b]),
+        np.empty((part.shape[0], 3), np.float32), np.empty((size * size, 2), np.int32),
+        depth[b], f[b], jacobian[b], residual[b], weight[b], glob[b],
     )  # fmt: skip
 
 

@@ -32,8 +32,8 @@ class SolverConfig:
         scaling: factor of each scaling, in (0, 1).
         tolerance: relative growth of the residual that is still accepted.
         keep_best: return the estimate with the smallest residual of the history, not the last one.
-        enough: once all residual norms of a batch are at most this, the remaining stages are left out (the history
-            repeats the last estimate); 0 always runs all stages.
+        enough: an element whose residual norm is at most this is left as it is by the remaining stages (the history
+            repeats its estimate); 0 leaves only what is explained exactly.
     """
 
     num_stages: int = 5
@@ -97,15 +97,13 @@ class FeedbackSolver(nn.Module):
         observation: Any,
         initial: Tensor | None = None,
         num_stages: int | None = None,
-        features: FeedbackFeatures | None = None,
     ) -> Solution:
         """Solve a batch.
 
         Args:
             observation: (B, *Y), or a batch that the feedback understands.
             initial: (B, *X).
-            num_stages: unroll more or fewer stages than were trained.
-            features: the comparison at ``initial``, where the caller has it already.
+            num_stages: unroll more or fewer stages than were trained; 0 only compares.
 
         Raises:
             ConfigError: no initial estimate was given.
@@ -113,10 +111,10 @@ class FeedbackSolver(nn.Module):
         if initial is None:
             raise ConfigError("initial: the feedback solver needs an initial estimate (B, *X), got None.")
         estimate = initial.clone()
-        features = self.feedback(observation, estimate) if features is None else features
+        features = self.feedback(observation, estimate)
         history, norms = [estimate], [features.residual_norm]
-        for t in range(num_stages or self.config.num_stages):
-            if self.config.enough == 0.0 or float(features.residual_norm.max()) > self.config.enough:
+        for t in range(self.config.num_stages if num_stages is None else num_stages):
+            if not bool((features.residual_norm <= self.config.enough).all()):
                 update = self.stage(t)(features)
                 estimate, features = self._step(observation, estimate, features, update)
             history.append(estimate)
@@ -133,17 +131,26 @@ class FeedbackSolver(nn.Module):
     ) -> tuple[Tensor, FeedbackFeatures]:
         trial = self.space.apply(estimate, update)
         trial_features = self.feedback(observation, trial)
+        wanted = ~(features.residual_norm <= self.config.enough)  # NaN is wanted too
         if not self.config.adaptive:
-            return trial, trial_features
+            return self._kept(wanted, trial, trial_features, estimate, features)
         limit = features.residual_norm * (1.0 + self.config.tolerance)
         for _ in range(self.config.max_scalings):
-            worse = (~(trial_features.residual_norm <= limit)).nonzero()[:, 0]  # NaN counts as worse
+            worse = (wanted & ~(trial_features.residual_norm <= limit)).nonzero()[:, 0]  # NaN counts as worse
             if len(worse) == 0:
-                return trial, trial_features
+                break
             update = update.index_copy(0, worse, update[worse] * self.config.scaling)
             shorter = self.space.apply(estimate[worse], update[worse])
             trial = trial.index_copy(0, worse, shorter)
             trial_features = trial_features.scattered(worse, self.feedback(observation[worse], shorter))
-        accepted = trial_features.residual_norm <= limit
+        accepted = wanted & (trial_features.residual_norm <= limit)
+        return self._kept(accepted, trial, trial_features, estimate, features)
+
+    @staticmethod
+    def _kept(
+        accepted: Tensor, trial: Tensor, trial_features: FeedbackFeatures, estimate: Tensor, features: FeedbackFeatures
+    ) -> tuple[Tensor, FeedbackFeatures]:
+        if bool(accepted.all()):
+            return trial, trial_features
         kept = torch.where(accepted.reshape(-1, *([1] * (trial.ndim - 1))), trial, estimate)
         return kept, trial_features.where(accepted, features)

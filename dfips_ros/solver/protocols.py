@@ -54,10 +54,6 @@ class FeedbackFeatures:
         inputs = {name: pick(value, other.inputs[name]) for name, value in self.inputs.items()}
         return FeedbackFeatures(inputs, pick(self.residual_norm, other.residual_norm))
 
-    def select(self, index: Tensor) -> FeedbackFeatures:
-        """Rows ``index`` (N,)."""
-        return FeedbackFeatures({name: value[index] for name, value in self.inputs.items()}, self.residual_norm[index])
-
     def scattered(self, index: Tensor, part: FeedbackFeatures) -> FeedbackFeatures:
         """A copy whose rows ``index`` (N,) are those of ``part`` (N rows)."""
         inputs = {name: value.index_copy(0, index, part.inputs[name]) for name, value in self.inputs.items()}

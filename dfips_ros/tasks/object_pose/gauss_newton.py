@@ -20,7 +20,8 @@ from ...checks import check_range
 from ...errors import ConfigError
 from ...processes.contour import distance_at, known_iou
 from ...processes.observation import SilhouetteObservation, boundary
-from ...processes.rasterizer import parallel_lock, raster_one, to_depth
+from ...processes.rasterizer import raster_one, to_depth
+from ...processes.threads import for_each
 from ...solver import Solution
 from .problem import MeshSet
 
@@ -130,7 +131,7 @@ def _system(depth, mask, valid, distance, contour, contour_valid, reach, camera,
 
 
 @nb.njit(cache=True, nogil=True)
-def _moved(pose, u, out):
+def moved(pose, u, out):
     """``Se3ImageSpace.apply`` for one pose."""
     square = u[0] * u[0] + u[1] * u[1] + u[2] * u[2]
     angle = math.sqrt(square)
@@ -149,9 +150,14 @@ def _moved(pose, u, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _minimise(vertices, faces, pose, camera, mask, valid, distance, contour, contour_valid, numbers, history, ious):
-    """Levenberg-Marquardt from ``pose`` (changed in place) -> number of accepted steps."""
+def _minimise(mesh, index, observed, numbers, o, pose, history, ious):
+    """Levenberg-Marquardt on observation ``o`` from ``pose`` (changed in place) -> number of accepted steps."""
     iterations, attempts, damping, robust, enough, least_gain = numbers
+    m = index[o]
+    vertices = mesh[0][mesh[2][m] : mesh[2][m + 1]]
+    faces = mesh[1][mesh[3][m] : mesh[3][m + 1]]
+    camera, mask, valid = observed[0][o], observed[1][o], observed[2][o]
+    distance, contour, contour_valid = observed[3][o], observed[4][o], observed[5][o]
     size = mask.shape[0]
     focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
     projected = np.empty((vertices.shape[0], 3), np.float32)
@@ -182,7 +188,7 @@ def _minimise(vertices, faces, pose, camera, mask, valid, distance, contour, con
             for i in range(3):
                 update[i] = min(max(update[i], -0.7), 0.7)
                 update[3 + i] = min(max(update[3 + i], -0.4), 0.4)
-            _moved(pose, update, trial)
+            moved(pose, update, trial)
             raster_one(vertices, faces, trial.astype(np.float32), focal, focal, cx, cy, projected, trial_depth)
             to_depth(trial_depth)
             iou = known_iou(trial_depth, mask, valid)
@@ -205,29 +211,6 @@ def _minimise(vertices, faces, pose, camera, mask, valid, distance, contour, con
     return accepted
 
 
-@nb.njit(cache=True, nogil=True)
-def _minimise_item(b, mesh, index, poses, observed, numbers, history, ious, steps):
-    vertices, faces, vertex_start, face_start = mesh
-    camera, mask, valid, distance, contour, contour_valid = observed
-    m = index[b]
-    steps[b] = _minimise(
-        vertices[vertex_start[m] : vertex_start[m + 1]], faces[face_start[m] : face_start[m + 1]], poses[b], camera[b],
-        mask[b], valid[b], distance[b], contour[b], contour_valid[b], numbers, history[b], ious[b],
-    )  # fmt: skip
-
-
-@nb.njit(cache=True, nogil=True)
-def _minimise_serial(mesh, index, poses, observed, numbers, history, ious, steps):
-    for b in range(len(index)):
-        _minimise_item(b, mesh, index, poses, observed, numbers, history, ious, steps)
-
-
-@nb.njit(cache=True, nogil=True, parallel=True)
-def _minimise_parallel(mesh, index, poses, observed, numbers, history, ious, steps):
-    for b in nb.prange(len(index)):
-        _minimise_item(b, mesh, index, poses, observed, numbers, history, ious, steps)
-
-
 class ContourGaussNewton:
     """Levenberg-damped Gauss-Newton on contour distances; an ``Estimator`` of silhouette observations.
 
@@ -242,6 +225,8 @@ class ContourGaussNewton:
 
     def estimate(self, observation: SilhouetteObservation, initial: Tensor | None = None) -> Solution:
         """Minimise from ``initial`` (B, 4, 4), poses of the normalised objects in the crops' cameras.
+
+        A single observation may have several initial poses.
 
         Raises:
             ConfigError: no initial estimate was given.
@@ -265,12 +250,13 @@ class ContourGaussNewton:
         steps = np.zeros(count, np.int64)
         packed = self.meshes.packed
         mesh = (packed.vertices, packed.faces, packed.vertex_start, packed.face_start)
-        arguments = (mesh, observation.mesh_index.numpy(), poses, observed, numbers, history, ious, steps)
-        if count < 2 or nb.get_num_threads() < 2:
-            _minimise_serial(*arguments)
-        else:
-            with parallel_lock:
-                _minimise_parallel(*arguments)
+        fixed = (mesh, observation.mesh_index.numpy(), observed, numbers)
+        single = len(observation) == 1
+
+        def minimise(b: int) -> None:
+            steps[b] = _minimise(*fixed, 0 if single else b, poses[b], history[b], ious[b])
+
+        for_each(count, minimise)
         for b in range(count):  # who stopped early stays where it stopped
             history[b, steps[b] + 1 :] = history[b, steps[b]]
             ious[b, steps[b] + 1 :] = ious[b, steps[b]]

@@ -14,6 +14,7 @@ from ...checks import check_range
 from ...geometry import so3_exp
 from ...processes.observation import SilhouetteObservation
 from ...solver import FeedbackSolver, Solution, SolverConfig
+from .compiled_stages import CompiledStages, can_compile
 from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
 from .initialization import ViewTable
 from .problem import MeshSet
@@ -110,17 +111,17 @@ class HypothesisSolver:
     ) -> None:
         self.solver, self.meshes, self.refiner = solver, meshes, refiner
         self.config, self.num_stages, self.device = config, num_stages, device
+        self._compiled = CompiledStages(solver) if device.type == "cpu" and can_compile(solver) else None
         self._views: ViewTable | None = None
 
     def solve_from(
         self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
     ) -> Hypotheses:
         """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
-        features = self.solver.feedback(repeated(observation, len(starts)), starts)
-        best = features.residual_norm.argmin()[None]
-        start = starts[best]
-        solution = self.solver.estimate(observation, start, self.num_stages, features.select(best))
-        found = self._polished(solution, fine)
+        start = starts
+        if len(starts) > 1:
+            start = starts[self._unroll(observation, starts, 0).residual_norms[:, 0].argmin()[None]]
+        found = self._polished(self._unroll(observation, start, self.num_stages), fine)
         c = self.config
         if c.retry_angle_deg == 0 or float(found.ious[0]) >= c.retry_iou:
             return found
@@ -131,6 +132,12 @@ class HypothesisSolver:
         if float(found.ious.max()) < c.search_iou:
             found = self._better(found, self.search(observation, fine), c.search_iou, 1.0)
         return found
+
+    def _unroll(self, observation: SilhouetteObservation, starts: Tensor, num_stages: int) -> Solution:
+        """The stages from several initial poses for one observation."""
+        if self._compiled is not None:
+            return self._compiled.estimate(observation, starts, num_stages)
+        return self.solver.estimate(repeated(observation, len(starts)), starts, num_stages)
 
     @staticmethod
     def _better(near: Hypotheses, far: Hypotheses, enough: float, margin: float) -> Hypotheses:
@@ -150,9 +157,9 @@ class HypothesisSolver:
         self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
     ) -> Hypotheses:
         """All initial poses for two stages in one batch, then the best of them from there to the end."""
-        early = self.solver.estimate(repeated(observation, len(starts)), starts, num_stages=2)
+        early = self._unroll(observation, starts, 2)
         order = self._final_norms(early).argsort()[: self.config.survivors]
-        late = self.solver.estimate(repeated(observation, len(order)), early.estimate[order], self.num_stages)
+        late = self._unroll(observation, early.estimate[order], self.num_stages)
         history = tuple(h[order] for h in early.history) + late.history[1:]
         norms = torch.cat([early.residual_norms[order], late.residual_norms[:, 1:]], dim=1)
         return self._polished(Solution(late.estimate, history, norms), fine)
@@ -170,7 +177,7 @@ class HypothesisSolver:
         ious = 1.0 - norms[order].cpu()
         if fine is not None and self.refiner is not None:
             count = min(len(order), self.config.refine_survivors)
-            polished = self.refiner.estimate(repeated(fine, count), poses[:count])
+            polished = self.refiner.estimate(fine, poses[:count])
             before, after = (1.0 - polished.residual_norms[:, k].cpu() for k in (0, -1))
             # The stages have learned to see past occluders and ragged edges; a polish that stays poor has not.
             kept = after >= self.config.refine_iou
