@@ -185,7 +185,7 @@ def test_an_initial_pose_far_away_is_given_up_for_a_search(estimator, one, camer
 
 
 def test_without_a_search_a_far_initial_pose_ends_in_a_low_iou(bracket, one, camera_matrix):
-    config = EstimatorConfig(search_iou=0.0, retry_angle_deg=0.0)
+    config = EstimatorConfig(search_pixels=0.0, retry_angle_deg=0.0)
     estimator = ObjectPoseEstimator.from_mesh(bracket, device="cpu", config=config)
     far = one[2].copy()
     far[:3, 3] = (5.0, 5.0, 0.5)

@@ -30,6 +30,7 @@ from .symmetry import Symmetries
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "object_pose.safetensors"
 ROBUST_SCALE = 0.02  # diameters
 FREE_VARIANCE = np.pi**2 / 3.0  # of an angle that may be anything
+SYMMETRY_SLACK = 0.01  # IoU that an equal pose may lose: a mesh is symmetric up to its facets
 REFINE_MARGIN = 1.3  # side of the crop for the polish over the longer side of the mask's bounding box
 
 
@@ -204,9 +205,14 @@ class ObjectPoseEstimator:
                 found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera))
             winner = int(found.ious.argmax())
             poses = self._to_metres(found.poses, camera)
-            chosen = poses[winner] if starts is None else self.symmetries.nearest(poses[winner], starts[0])
             sharp = observation if fine is None else fine
-            covariance = self._covariance(sharp, camera, self._to_crop(chosen[None], camera)[0])
+            chosen = poses[winner]
+            covariance, norm = self._covariance(sharp, camera, chosen)
+            if starts is not None and not self.symmetries.is_trivial:
+                equal = self.symmetries.nearest(chosen, starts[0])
+                covariance_equal, norm_equal = self._covariance(sharp, camera, equal)
+                if norm_equal < norm + SYMMETRY_SLACK:
+                    chosen, covariance = equal, covariance_equal
         return ObjectPoseSolution(
             T_camera_object=chosen, covariance=covariance, iou=float(found.ious[winner]),
             history=tuple(self._to_metres(found.history[winner], camera)),
@@ -263,7 +269,11 @@ class ObjectPoseEstimator:
                 found.append(poses[i])
         return tuple(found[1:])
 
-    def _covariance(self, observation: SilhouetteObservation, camera: VirtualCamera, pose: Tensor) -> np.ndarray:
+    def _covariance(
+        self, observation: SilhouetteObservation, camera: VirtualCamera, T_camera_object: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Covariance (6, 6) at a pose, and 1 - IoU there."""
+        pose = self._to_crop(T_camera_object[None], camera)[0]
         rows = compare(self._meshes.packed, self._meshes.surface, observation, pose[None])
         contour = slice(0, rows["residual"].shape[1] - NUM_SURFACE)
         residual = rows["residual"][0, contour].numpy().astype(np.float64)
@@ -278,7 +288,8 @@ class ObjectPoseEstimator:
             arm = numbers[:3, :3] @ (self.mesh.center - offset) / self.mesh.diameter
             free = np.concatenate([turn, np.cross(turn, arm)[:2], [0.0]])
             local += FREE_VARIANCE * np.outer(free, free)
-        return pose_covariance(local, numbers, self.mesh.diameter, self.mesh.center, camera.R_virtual_camera)
+        covariance = pose_covariance(local, numbers, self.mesh.diameter, self.mesh.center, camera.R_virtual_camera)
+        return covariance, float(rows["norm"][0])
 
     def warm_up(self) -> float:
         """Compile and build what the first estimate would wait for. -> seconds it took."""

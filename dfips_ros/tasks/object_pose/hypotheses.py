@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ...checks import check_range
 from ...geometry import so3_exp
-from ...processes.observation import SilhouetteObservation
+from ...processes.observation import SilhouetteObservation, boundary
 from ...solver import FeedbackSolver, Solution, SolverConfig
 from .compiled_stages import CompiledStages, can_compile
 from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
 from .initialization import ViewTable
 from .problem import MeshSet
+
+CLEAN_PIXELS = 1.0  # a pose whose contour is on average nearer than this has found the whole object in the mask
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class EstimatorConfig:
         refine_faces: the mesh is simplified to about this many faces for the polish.
         refine_iou: a polished pose that explains the mask worse than this is dropped, the pose of the stages kept.
         refine_survivors: how many of several hypotheses are polished.
-        retry_iou: a solve from an initial pose that ends below this IoU is repeated from several poses around it...
+        retry_iou: a solve from an initial pose that ends below this IoU...
+        retry_pixels: ... or with contours that are further apart than this (mean over the contour, at the resolution of
+            the polish; 0 leaves it to the IoU) is repeated from several poses around it...
         retry_angle_deg: ... which are turned by so much, about the eight diagonals; 0 switches that off.
-        search_iou: where the retry ends below this IoU too, the pose is searched as if nothing were known; 0 never.
+        retry_survivors: how many of these are solved to the end.
+        search_pixels: where the contours are still further apart after that, the pose is searched as if nothing were
+            known; 0 never does.
         hypotheses: initial poses that are tried when nothing is known.
-        survivors: how many of several initial poses are solved to the end.
+        survivors: how many of those are solved to the end.
         views: directions in the table of silhouettes.
         min_mask_pixels: smaller masks are refused.
         ambiguity_iou: poses whose IoU is within this of the best one are reported as alternatives...
@@ -45,16 +51,18 @@ class EstimatorConfig:
     solver: SolverConfig = field(default_factory=lambda: SolverConfig(max_scalings=0))
     refine: GaussNewtonConfig | None = field(
         default_factory=lambda: GaussNewtonConfig(
-            iterations=8, attempts=2, damping=1e-3, robust_pixels=3.0, least_gain=1e-4
+            iterations=8, attempts=2, damping=1e-3, robust_pixels=1.0, least_gain=1e-4
         )
     )
     refine_size: int = 256
     refine_faces: int = 5000
     refine_iou: float = 0.9
     refine_survivors: int = 2
-    retry_iou: float = 0.98
+    retry_iou: float = 0.8
+    retry_pixels: float = 0.3
     retry_angle_deg: float = 30.0
-    search_iou: float = 0.97
+    retry_survivors: int = 3
+    search_pixels: float = 1.0
     hypotheses: int = 24
     survivors: int = 6
     views: int = 300
@@ -68,7 +76,9 @@ class EstimatorConfig:
         check_range("refine_iou", self.refine_iou, 0.0, 1.0)
         check_range("refine_survivors", self.refine_survivors, 1)
         check_range("retry_iou", self.retry_iou, 0.0, 1.0)
-        check_range("search_iou", self.search_iou, 0.0, 1.0)
+        check_range("retry_pixels", self.retry_pixels, 0.0)
+        check_range("search_pixels", self.search_pixels, 0.0)
+        check_range("retry_survivors", self.retry_survivors, 1)
         check_range("retry_angle_deg", self.retry_angle_deg, 0.0, 90.0)
         check_range("hypotheses", self.hypotheses, 1, 1000)
         check_range("survivors", self.survivors, 1, self.hypotheses)
@@ -86,6 +96,11 @@ class Hypotheses:
     ious: Tensor
     history: Tensor
     residual_norms: Tensor
+
+    @property
+    def best_iou(self) -> float:
+        """The largest IoU."""
+        return float(self.ious.max())
 
 
 class HypothesisSolver:
@@ -123,15 +138,24 @@ class HypothesisSolver:
             start = starts[self._unroll(observation, starts, 0).residual_norms[:, 0].argmin()[None]]
         found = self._polished(self._unroll(observation, start, self.num_stages), fine)
         c = self.config
-        if c.retry_angle_deg == 0 or float(found.ious[0]) >= c.retry_iou:
+        sharp = observation if fine is None else fine
+        if c.retry_angle_deg == 0 or self._explains(found, sharp):
             return found
         axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
         around = start.repeat(len(axes), 1, 1)
         around[:, :3, :3] = so3_exp(torch.from_numpy(axes).to(start)) @ start[:, :3, :3]
-        found = self._better(found, self._solve_several(observation, fine, around), c.retry_iou, 0.1)
-        if float(found.ious.max()) < c.search_iou:
-            found = self._better(found, self.search(observation, fine), c.search_iou, 1.0)
+        found = self._better(found, self._solve_several(observation, fine, around, c.retry_survivors), sharp)
+        if c.search_pixels > 0 and contour_distance(found.best_iou, sharp) > c.search_pixels:
+            far = self._search_once(observation, fine, 0)
+            found = far if far.best_iou > found.best_iou and self._explains(far, sharp) else found
         return found
+
+    def _explains(self, found: Hypotheses, observation: SilhouetteObservation) -> bool:
+        """Whether a mask is explained so well that a wrong pose is unlikely."""
+        c = self.config
+        if found.best_iou < c.retry_iou:
+            return False
+        return c.retry_pixels == 0 or contour_distance(found.best_iou, observation) <= c.retry_pixels
 
     def _unroll(self, observation: SilhouetteObservation, starts: Tensor, num_stages: int) -> Solution:
         """The stages from several initial poses for one observation."""
@@ -139,26 +163,39 @@ class HypothesisSolver:
             return self._compiled.estimate(observation, starts, num_stages)
         return self.solver.estimate(repeated(observation, len(starts)), starts, num_stages)
 
-    @staticmethod
-    def _better(near: Hypotheses, far: Hypotheses, enough: float, margin: float) -> Hypotheses:
-        """``far`` if it explains the mask fully, or better by a margin: an occluded object fits many a wrong pose."""
-        a, b = float(near.ious.max()), float(far.ious.max())
-        return far if b > a and (b >= enough or b > a + margin) else near
+    def _better(self, near: Hypotheses, far: Hypotheses, observation: SilhouetteObservation) -> Hypotheses:
+        """``far`` if it is better beyond doubt: an occluded object fits many a wrong pose a little better."""
+        if far.best_iou <= near.best_iou:
+            return near
+        clean = contour_distance(far.best_iou, observation) < CLEAN_PIXELS
+        return far if clean or self._explains(far, observation) or far.best_iou > near.best_iou + 0.1 else near
 
     def search(self, observation: SilhouetteObservation, fine: SilhouetteObservation | None) -> Hypotheses:
-        """Solve from a shortlist of views."""
+        """Solve from a shortlist of views; from the next views of the list where the mask is not explained by then."""
+        found = self._search_once(observation, fine, 0)
+        if not self._explains(found, observation if fine is None else fine):
+            more = self._search_once(observation, fine, 1)
+            found = more if more.best_iou > found.best_iou else found
+        return found
+
+    def _search_once(
+        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, page: int
+    ) -> Hypotheses:
         if self._views is None:
             self._views = ViewTable.build(self.meshes.packed, 0, self.config.views)
         mask, camera = observation.mask[0].numpy(), observation.camera[0].numpy().astype(np.float64)
-        poses, _ = self._views.shortlist(mask, camera, self.config.hypotheses)
-        return self._solve_several(observation, fine, torch.from_numpy(poses).float().to(self.device))
+        count = self.config.hypotheses
+        poses, _ = self._views.shortlist(mask, camera, count * (page + 1))
+        page_poses = poses[count * page :] if len(poses) > count * page else poses
+        starts = torch.from_numpy(page_poses).float().to(self.device)
+        return self._solve_several(observation, fine, starts, self.config.survivors)
 
     def _solve_several(
-        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
+        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor, survivors: int
     ) -> Hypotheses:
         """All initial poses for two stages in one batch, then the best of them from there to the end."""
         early = self._unroll(observation, starts, 2)
-        order = self._final_norms(early).argsort()[: self.config.survivors]
+        order = self._final_norms(early).argsort()[:survivors]
         late = self._unroll(observation, early.estimate[order], self.num_stages)
         history = tuple(h[order] for h in early.history) + late.history[1:]
         norms = torch.cat([early.residual_norms[order], late.residual_norms[:, 1:]], dim=1)
@@ -186,6 +223,16 @@ class HypothesisSolver:
             ious[count:] = torch.minimum(ious[count:], ious[:count].max() - 1e-6)  # measured on another grid
         history = torch.stack(solution.history, dim=1)[order]
         return Hypotheses(poses, ious, history, solution.residual_norms[order])
+
+
+def contour_distance(iou: float, observation: SilhouetteObservation) -> float:
+    """Mean distance of two contours in pixels, from the IoU of their silhouettes: difference in area over length.
+
+    Unlike the IoU it does not depend on how large the object is in the image, or how thin.
+    """
+    mask = observation.mask[0].numpy()
+    points = np.empty((mask.size, 2), np.int32)
+    return (1.0 - iou) * int(mask.sum()) / max(boundary(mask, points), 1)
 
 
 def repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:

@@ -16,9 +16,10 @@ from ...geometry import so3_exp
 from ...networks.contour_gauss_newton import ContourGaussNewtonStage
 from ...networks.silhouette_cnn import SilhouetteCnnStage
 from ...processes.contour import GLOBAL_FEATURES, NUM_SURFACE, ROW_FEATURES, compare
-from ...processes.mesh import Mesh, simplified
+from ...processes.mesh import Mesh
 from ...processes.observation import SilhouetteObservation
 from ...processes.rasterizer import PackedMeshes
+from ...processes.simplification import simplified_for_silhouettes
 from ...solver import Checkpoint, FeedbackFeatures, FeedbackSolver, Se3ImageSpace, SolverConfig, load_checkpoint
 from .config import ObjectPoseConfig
 
@@ -55,7 +56,7 @@ class MeshSet:
     """
 
     def __init__(self, meshes: Sequence[Mesh], simulation_faces: int) -> None:
-        self.meshes = [simplified(mesh, simulation_faces) for mesh in meshes]
+        self.meshes = [simplified_for_silhouettes(mesh, simulation_faces) for mesh in meshes]
         self.packed = PackedMeshes([(m.normalised_vertices(), m.faces) for m in self.meshes])
         self.surface = np.stack([surface_samples(m, NUM_SURFACE) for m in self.meshes])
 

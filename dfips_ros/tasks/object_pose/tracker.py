@@ -94,7 +94,7 @@ def tracking_estimator_config(config: TrackerConfig) -> EstimatorConfig:
     polish = None if defaults.refine is None else replace(defaults.refine, iterations=4)
     return replace(
         defaults, solver=replace(defaults.solver, enough=TRACKING_ENOUGH), refine=polish, refine_size=192,
-        refine_faces=2000, retry_iou=config.lost_iou, search_iou=0.0, min_mask_pixels=1,
+        refine_faces=2000, retry_iou=config.lost_iou, retry_pixels=0.0, search_pixels=0.0, min_mask_pixels=1,
     )  # fmt: skip
 
 

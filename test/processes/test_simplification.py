@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fewer faces, the same silhouette."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from dfips_ros.processes.mesh import Mesh, load_mesh, simplified
+from dfips_ros.processes.simplification import LEAST_IOU, silhouette_agreement, simplified_for_silhouettes
+from dfips_ros.tasks.object_pose.demo_data import demo_mesh_path
+
+FACES = 1000
+
+
+def loose_rings() -> Mesh:
+    """Thin rings that touch nothing: what edge collapse spoils first."""
+    rng = np.random.default_rng(0)
+    rings = []
+    for _ in range(12):
+        ring = trimesh.creation.torus(0.2, 0.004, major_sections=48, minor_sections=12)
+        ring.apply_transform(trimesh.transformations.random_rotation_matrix(rng.uniform(size=3)))
+        rings.append(ring)
+    joined = trimesh.util.concatenate(rings)
+    return Mesh("rings", np.asarray(joined.vertices), np.asarray(joined.faces))
+
+
+def sphere() -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=5)
+    return Mesh("ball", np.asarray(ball.vertices), np.asarray(ball.faces))
+
+
+MESHES = {"rings": loose_rings, "ball": sphere, "drill": lambda: load_mesh(demo_mesh_path("drill"))}
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_the_silhouette_stays(name):
+    mesh = MESHES[name]()
+    coarse = simplified_for_silhouettes(mesh, FACES)
+    assert silhouette_agreement(mesh, coarse) >= LEAST_IOU
+    assert name == "rings" or len(coarse.faces) < len(mesh.faces)
+
+
+def test_thin_parts_get_more_faces_than_asked_for():
+    rings = loose_rings()
+    few = 240  # twenty for each ring
+    assert silhouette_agreement(rings, simplified(rings, few)) < LEAST_IOU
+    assert len(simplified_for_silhouettes(rings, few).faces) > 1.5 * few
+
+
+def test_a_small_mesh_is_left_alone():
+    mesh = load_mesh(demo_mesh_path("foam_brick"))
+    assert simplified_for_silhouettes(mesh, 5000) is mesh
+
+
+def test_agreement_is_one_with_itself_and_less_with_another():
+    assert silhouette_agreement(sphere(), sphere()) == 1.0
+    ball = sphere()
+    assert silhouette_agreement(ball, Mesh("small", 0.9 * ball.vertices, ball.faces)) == pytest.approx(0.81, abs=0.03)
