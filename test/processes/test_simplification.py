@@ -37,7 +37,7 @@ def test_the_silhouette_stays(name):
     mesh = MESHES[name]()
     coarse = simplified_for_silhouettes(mesh, FACES)
     assert silhouette_agreement(mesh, coarse) >= LEAST_IOU
-    assert name == "rings" or len(coarse.faces) < len(mesh.faces)
+    assert name != "ball" or len(coarse.faces) <= FACES
 
 
 def test_thin_parts_get_more_faces_than_asked_for():
