@@ -67,7 +67,7 @@ def check_camera_matrix(camera_matrix: object, name: str = "camera_matrix") -> n
         )
     if abs(matrix[0, 1]) > 1e-3 * matrix[0, 0]:
         raise CameraError(f"{name}: expected square axes, got a skew of {matrix[0, 1]} pixels. Rectify the image.")
-    if not np.allclose(matrix[2], (0.0, 0.0, 1.0)) or matrix[1, 0] != 0.0:
+    if np.abs(matrix[2] - (0.0, 0.0, 1.0)).max() > 1e-5 or matrix[1, 0] != 0.0:
         raise CameraError(f"{name}: expected rows (fx, s, cx), (0, fy, cy), (0, 0, 1), got {matrix.tolist()}.")
     return matrix
 
@@ -106,7 +106,7 @@ def check_pose(pose: object, name: str = "T_camera_object") -> np.ndarray:
         raise PoseError(f"{name}: expected shape (4, 4), got {matrix.shape}.")
     if not np.isfinite(matrix).all():
         raise PoseError(f"{name}: expected finite numbers, got NaN or infinity.")
-    if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
+    if np.abs(matrix[3] - (0.0, 0.0, 0.0, 1.0)).max() > 1e-5:
         raise PoseError(f"{name}: expected the last row (0, 0, 0, 1), got {matrix[3].tolist()}.")
     rotation = matrix[:3, :3]
     deviation = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
@@ -115,8 +115,9 @@ def check_pose(pose: object, name: str = "T_camera_object") -> np.ndarray:
             f"{name}: expected a rotation matrix (orthonormal, determinant +1); R R^T is off by {deviation:.2g}, "
             f"determinant {np.linalg.det(rotation):.3f}. Normalise the quaternion, and keep scale out of the pose."
         )
-    u, _, vt = np.linalg.svd(rotation)
-    matrix[:3, :3] = u @ vt
+    if deviation > 1e-12:
+        u, _, vt = np.linalg.svd(rotation)
+        matrix[:3, :3] = u @ vt
     return matrix
 
 

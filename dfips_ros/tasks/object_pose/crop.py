@@ -132,7 +132,6 @@ def look_at_box(
 
 def _rotation_to_axis(ray: np.ndarray) -> np.ndarray:
     """The smallest rotation that takes a unit ray to the optical axis (0, 0, 1)."""
-    axis = np.cross(ray, [0.0, 0.0, 1.0])
-    cosine = ray[2]
-    k = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    return np.eye(3) + k + k @ k / (1.0 + cosine)
+    x, y, z = (float(value) for value in ray)
+    common = -x * y / (1.0 + z)  # of exp of the cross product with (0, 0, 1), written out: this runs for every mask
+    return np.array([[1.0 - x * x / (1.0 + z), common, -x], [common, 1.0 - y * y / (1.0 + z), -y], [x, y, z]])

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError, PoseError
@@ -210,8 +210,8 @@ class PoseTracker:
         if past <= 0 or not 0 < ahead <= self.config.max_prediction or past > self.config.max_prediction:
             return [last]
         ratio = ahead / past
-        turn = Rotation.from_matrix(last[:3, :3] @ before[:3, :3].T).as_rotvec() * ratio
-        rotation = Rotation.from_rotvec(turn).as_matrix() @ last[:3, :3]
+        turn, _ = cv2.Rodrigues(last[:3, :3] @ before[:3, :3].T)
+        rotation = cv2.Rodrigues(turn * ratio)[0] @ last[:3, :3]
         here, there = (pose[:3, :3] @ self._center + pose[:3, 3] for pose in (last, before))
         translation = here + ratio * (here - there) - rotation @ self._center
         predicted = make_pose(rotation, translation)
