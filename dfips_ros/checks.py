@@ -6,11 +6,15 @@ Each check returns the value in the form that the rest of the package works with
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any, TypeVar
+
 import numpy as np
 
 from .errors import CameraError, ConfigError, MaskError, PoseError, ShapeError
 
 ROTATION_TOLERANCE = 1e-3
+T = TypeVar("T")
 
 
 def check_shape(name: str, array: object, shape: tuple[int | None, ...]) -> None:
@@ -138,3 +142,12 @@ def check_pose_in_view(
             "Poses are in the ROS optical frame: x right, y down, z forward."
         )
     return pose
+
+
+def config_from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Build a config dataclass from a mapping; an unknown key raises :class:`ConfigError` that lists the known ones."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{kind.__name__}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+    return kind(**values)

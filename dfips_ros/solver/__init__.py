@@ -5,6 +5,7 @@ Method: Ma et al., "Deep Feedback Inverse Problem Solver", ECCV 2020.
 """
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .device import pick_device
 from .feedback import FeedbackSolver, SolverConfig
 from .protocols import EstimateSpace, Estimator, Feedback, FeedbackFeatures, ForwardProcess, Solution
 from .spaces import ImageSpace, JointBoxSpace, Se3ImageSpace, SphereSpace, VectorSpace
@@ -31,5 +32,6 @@ __all__ = [
     "TrainingConfig",
     "VectorSpace",
     "load_checkpoint",
+    "pick_device",
     "save_checkpoint",
 ]

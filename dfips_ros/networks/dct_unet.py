@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A deblocking stage: a small two-level network at 1/4 and 1/8 of the resolution, conditioned on the JPEG tables.
+
+Pixels are folded into channels (pixel-unshuffle, Shi et al. 2016), so that the convolutions run on few positions. The
+lower level has one position per JPEG block and sees the comparison in units of the quantisation steps, where
+a value beyond +-1/2 means that the estimate contradicts the observation. The tables scale and shift the channels of
+each residual block (FiLM, Perez et al. 2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..solver import FeedbackFeatures
+
+FOLD = 4
+UPDATE_SCALE = 0.1  # an output of one moves a pixel by a tenth of its range
+# So that the inputs are of about unit size: detail within and between the folded 4x4 pixels, their mean, and the
+# residual and the change so far.
+DETAIL_SCALE, MEAN_SCALE, COMPARE_SCALE = 15.0, 3.0, 30.0
+RESIDUAL_GAIN = 0.3  # of a residual block to start with
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, condition_width: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(condition_width, 2 * width) if condition_width else None
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        hidden = self.first(x)
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].to(hidden.dtype).chunk(2, dim=1)
+            hidden = torch.addcmul(hidden + shift, hidden, scale)
+        return self.second(functional.relu_(hidden)).add_(x)
+
+
+class DctUnetStage(nn.Module):
+    """Features of a JPEG comparison -> update (B, 1, H, W) of the plane, computed in the type of the weights.
+
+    Args:
+        width: channels at 1/4 of the resolution.
+        block_width: channels at 1/8, where one position is one JPEG block.
+        depth: residual blocks at 1/8; there is one more at 1/4.
+    """
+
+    def __init__(self, width: int, block_width: int, depth: int) -> None:
+        super().__init__()
+        self.table = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
+        self.head = nn.Conv2d(3 * FOLD * FOLD + 2, width, 3, padding=1)
+        self.down = nn.Conv2d(width, block_width, 2, stride=2)
+        self.cells = nn.Conv2d(128, block_width, 1)
+        body = [_Block(block_width, 64) for _ in range(depth)]
+        self.body = nn.ModuleList(body)
+        self.up = nn.Conv2d(block_width, 4 * width, 1)
+        self.fine = _Block(width)
+        self.tail = nn.Conv2d(width, FOLD * FOLD, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for block in [*body, self.fine]:
+            block.second.weight.data *= RESIDUAL_GAIN
+        for zeroed in [self.tail, *(block.film for block in body)]:
+            nn.init.zeros_(zeroed.weight)  # type: ignore[union-attr]
+            nn.init.zeros_(zeroed.bias)  # type: ignore[union-attr, arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, features: FeedbackFeatures) -> Tensor:
+        x, dtype = features.inputs, self.head.weight.dtype
+        estimate = _folded(x["estimate"] - 0.5, dtype)
+        mean = estimate.mean(dim=1, keepdim=True)
+        coarser = functional.avg_pool2d(mean, 3, stride=1, padding=1, count_include_pad=False)
+        compared = [_folded(x["residual"], dtype), _folded(x["estimate"] - x["observation"], dtype)]
+        images = [(estimate - mean) * DETAIL_SCALE, (mean - coarser) * DETAIL_SCALE, mean * MEAN_SCALE]
+        images += [image * COMPARE_SCALE for image in compared]
+        condition = self.table((torch.log(x["table"]) - 3.0).to(dtype))
+        cells = x["cells"].to(dtype).contiguous(memory_format=torch.channels_last)
+        fine = functional.relu_(self.head(torch.cat(images, dim=1)))
+        coarse = self.down(fine).add_(self.cells(cells))
+        for block in self.body:
+            coarse = block(coarse, condition)
+        fine = self.fine(fine + functional.pixel_shuffle(self.up(coarse), 2), condition)
+        return _unfolded(self.tail(fine)).to(x["estimate"].dtype) * UPDATE_SCALE
+
+
+def _folded(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """``pixel_unshuffle`` of (B, 1, H, W) straight into channels-last memory."""
+    batch, _, height, width = image.shape
+    cells = image.to(dtype).reshape(batch, height // FOLD, FOLD, width // FOLD, FOLD).transpose(2, 3)
+    return cells.reshape(batch, height // FOLD, width // FOLD, FOLD * FOLD).permute(0, 3, 1, 2)
+
+
+def _unfolded(image: Tensor) -> Tensor:
+    """The inverse of :func:`_folded`."""
+    batch, _, rows, columns = image.shape
+    cells = image.permute(0, 2, 3, 1).reshape(batch, rows, columns, FOLD, FOLD).transpose(2, 3)
+    return cells.reshape(batch, 1, rows * FOLD, columns * FOLD)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 8x8 DCT of JPEG and its quantisation cells, in torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .jpeg import BLOCK
+
+
+@lru_cache(maxsize=8)
+def dct_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Orthonormal type-II DCT of an 8x8 block as a matrix (64, 64): coefficients = basis @ pixels, row by row."""
+    k = torch.arange(BLOCK, dtype=torch.float64)
+    one = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
+    one[0] /= math.sqrt(2)
+    return torch.kron(one, one).to(device, dtype)
+
+
+def blocks(planes: Tensor) -> Tensor:
+    """(B, 1, H, W) -> (B, 64, H/8, W/8): the pixels of each block, row by row."""
+    return functional.pixel_unshuffle(planes, BLOCK)
+
+
+def unblocks(pixels: Tensor) -> Tensor:
+    """The inverse of :func:`blocks`."""
+    return functional.pixel_shuffle(pixels, BLOCK)
+
+
+def dct(planes: Tensor) -> Tensor:
+    """Coefficients (B, 64, H/8, W/8) of planes (B, 1, H, W) in [0, 1], in JPEG's units (level shift 128)."""
+    pixels = blocks(planes * 255.0 - 128.0)
+    return (dct_basis(planes.device, planes.dtype) @ pixels.flatten(2)).reshape(pixels.shape)
+
+
+def inverse_dct(coefficients: Tensor) -> Tensor:
+    """The inverse of :func:`dct`: (B, 64, H/8, W/8) -> (B, 1, H, W), not clipped."""
+    pixels = dct_basis(coefficients.device, coefficients.dtype).T @ coefficients.flatten(2)
+    return unblocks((pixels.reshape(coefficients.shape) + 128.0) / 255.0)
+
+
+def quantise(planes: Tensor, tables: Tensor) -> Tensor:
+    """Quantised coefficients (B, 64, H/8, W/8), whole numbers, of planes (B, 1, H, W) with tables (B, 64)."""
+    return torch.round(dct(planes) / tables[:, :, None, None].to(planes.dtype))
+
+
+@dataclass(frozen=True)
+class JpegObservation:
+    """Decoded planes, and the quantised coefficients and tables that they came from.
+
+    Attributes:
+        planes: (B, 1, H, W) in [0, 1]; H and W are multiples of 8, aligned to the blocks.
+        tables: (B, 64) quantisation steps, row by row.
+        levels: (B, 64, H/8, W/8) quantised coefficients, whole numbers.
+    """
+
+    planes: Tensor
+    tables: Tensor
+    levels: Tensor
+
+    @staticmethod
+    def from_planes(planes: Tensor, tables: Tensor) -> JpegObservation:
+        """Levels recovered from decoded planes: right but where a step is below 3 or pixels were clipped."""
+        return JpegObservation(planes, tables, quantise(planes, tables))
+
+    def __getitem__(self, index: Tensor) -> JpegObservation:
+        return JpegObservation(self.planes[index], self.tables[index], self.levels[index])
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def to(self, device: torch.device | str) -> JpegObservation:
+        """The same on another device."""
+        return JpegObservation(self.planes.to(device), self.tables.to(device), self.levels.to(device))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the weights of the deblocking task are made: ``dfips train deblocking``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...checks import check_range
+from ...errors import ConfigError
+from ...processes.jpeg import BLOCK, round_trip, standard_table
+from ...processes.jpeg_dct import JpegObservation, quantise
+from ...solver import Checkpoint, FeedbackSolver, StageTrainer, TrainingConfig, save_checkpoint
+from .config import DeblockingConfig, DeblockingDataConfig
+from .data import deblocking_batches, load_planes
+from .metrics import psnr
+from .problem import KIND, deblocking_loss, make_solver
+
+VALIDATION_QUALITIES = (10, 20, 40, 80)
+
+
+@dataclass(frozen=True)
+class DeblockingTrainingConfig:
+    """One training run.
+
+    Attributes:
+        images: lossless image files or folders of them.
+        held_out: so many of the images, evenly spread, are kept for validation.
+        out: weights file to write, in half precision.
+        device: where to train.
+        model: the network.
+        data: the examples.
+        training: how long and how fast.
+    """
+
+    images: tuple[str, ...] = ()
+    held_out: int = 12
+    out: str = "deblocking.safetensors"
+    device: str = "cpu"
+    model: DeblockingConfig = field(default_factory=DeblockingConfig)
+    data: DeblockingDataConfig = field(default_factory=DeblockingDataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        check_range("held_out", self.held_out, 1, 1000)
+        if not self.images:
+            raise ConfigError("images=(): give a folder of clean images, for example the 400 of BSD400.")
+
+
+def train(config: DeblockingTrainingConfig, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Train, write the weights file, and return its provenance (validation PSNR of each stage included).
+
+    Args:
+        config: what, and how long.
+        resume: continue from ``<out>.state`` instead of starting anew.
+        quiet: no progress bar.
+
+    Raises:
+        ConfigError, CheckpointError: as their messages say.
+    """
+    planes = load_planes(config.images, config.data.crop_size)
+    if len(planes) <= config.held_out:
+        raise ConfigError(f"held_out={config.held_out}: expected fewer than the {len(planes)} images found.")
+    kept = {round(i) for i in np.linspace(0, len(planes) - 1, config.held_out)}
+    held_out = [plane for i, plane in enumerate(planes) if i in kept]
+    planes = [plane for i, plane in enumerate(planes) if i not in kept]
+    torch.manual_seed(config.training.seed)
+    solver = make_solver(config.model).to(config.device)
+    out = Path(config.out)
+    trainer = StageTrainer(solver, deblocking_loss, config.training, out.with_suffix(".state"))
+    if resume:
+        trainer.resume()
+    provenance: dict[str, Any] = {}
+
+    def write() -> None:
+        recipe = asdict(config)
+        recipe["images"] = [Path(path).name for path in config.images]  # without the folders of this machine
+        recipe["out"] = out.name
+        provenance.update(
+            recipe=recipe, date=datetime.date.today().isoformat(), torch=torch.__version__, images=len(planes),
+            samples=trainer.samples, batches=trainer.batches, minutes=round(trainer.seconds / 60.0, 2),
+            final_losses=trainer.losses[-1:],
+        )  # fmt: skip
+        weights = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in solver.stages.state_dict().items()
+        }
+        save_checkpoint(out, Checkpoint(KIND, config.model.to_dict(), provenance, weights))
+
+    def finish() -> None:
+        provenance["validation"] = validate(solver, held_out)
+        write()
+
+    data = replace(config.data, seed=config.data.seed + 7919 * trainer.batches)  # a resumed run sees new examples
+    trainer.run(deblocking_batches(planes, data, config.device), write, quiet)
+    trainer.save(finish)
+    return provenance
+
+
+def validate(solver: FeedbackSolver, planes: Sequence[np.ndarray]) -> dict[str, list[float]]:
+    """Mean PSNR in dB of the decoded planes and after each stage, by quality.
+
+    Args:
+        solver: its stages are judged.
+        planes: (H, W) uint8 images that were not trained on, cropped to whole blocks.
+    """
+    solver.eval()
+    device = next(solver.parameters()).device
+    found: dict[str, list[float]] = {}
+    for quality in VALIDATION_QUALITIES:
+        table = torch.tensor(standard_table(quality), dtype=torch.float32, device=device)[None]
+        rows = []
+        for plane in planes:
+            height, width = (side // BLOCK * BLOCK for side in plane.shape)
+            clean = torch.from_numpy(plane[:height, :width].astype(np.float32) / 255.0).to(device)[None, None]
+            observed = round_trip(clean, table)
+            solution = solver.estimate(JpegObservation(observed, table, quantise(clean, table)), observed)
+            rows.append([psnr(estimate.cpu().numpy(), clean.cpu().numpy(), 1.0) for estimate in solution.history])
+        found[str(quality)] = [round(float(value), 3) for value in np.mean(rows, axis=0)]
+    return found

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task as the solver sees it: feedback, configurations, data and a short training."""
+
+import numpy as np
+import pytest
+import torch
+
+from dfips_ros.errors import CheckpointError, ConfigError, ShapeError
+from dfips_ros.processes.jpeg import round_trip, standard_table
+from dfips_ros.processes.jpeg_dct import JpegObservation
+from dfips_ros.processes.jpeg_feedback import JpegFeedback, PlaneSpace
+from dfips_ros.solver import SolverConfig, TrainingConfig
+from dfips_ros.tasks.deblocking.config import DNCNN, DeblockingConfig, DeblockingDataConfig, plain_stages
+from dfips_ros.tasks.deblocking.data import deblocking_batches, load_planes
+from dfips_ros.tasks.deblocking.problem import deblocking_loss, load_solver, make_solver
+from dfips_ros.tasks.deblocking.training_recipe import DeblockingTrainingConfig, train
+
+SMALL = DeblockingConfig(width=8, block_width=16, depth=1, solver=plain_stages(2))
+
+
+@pytest.fixture(scope="module")
+def batch(folder):
+    data = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2)
+    return next(deblocking_batches(load_planes([folder], 32), data))
+
+
+def test_the_residual_is_simulated_minus_observed(batch):
+    observation, initial, _ = batch
+    estimate = (initial + 0.03 * torch.randn(initial.shape, generator=torch.manual_seed(0))).clamp(0, 1)
+    features = JpegFeedback()(observation, estimate)
+    expected = round_trip(estimate, observation.tables) - observation.planes
+    torch.testing.assert_close(features.inputs["residual"], expected)
+    norms = expected.flatten(1).square().mean(1).sqrt() * 255
+    torch.testing.assert_close(features.residual_norm, norms, atol=1e-3, rtol=1e-3)
+
+
+def test_cells_tell_where_the_estimate_contradicts_the_observation(batch):
+    observation, _, truth = batch
+    cells = JpegFeedback()(observation, truth).inputs["cells"][:, 64:]
+    assert (cells.abs() <= 0.55).float().mean() > 0.999  # the truth lies in its cells, up to libjpeg's rounding
+    assert JpegFeedback()(observation, 1.0 - truth).inputs["cells"][:, 64:].abs().max() == 2.0
+
+
+@pytest.mark.parametrize("config", [SMALL, DNCNN], ids=["dct_unet", "dncnn"])
+def test_solvers_keep_shape_batch_and_input(batch, config):
+    observation, initial, _ = batch
+    torch.manual_seed(0)
+    solver = make_solver(config).eval()
+    for parameter in solver.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    before = initial.clone()
+    solution = solver.estimate(observation, initial)
+    assert torch.equal(initial, before) and len(solution.history) == config.solver.num_stages + 1
+    assert solution.estimate.shape == initial.shape and 0 <= solution.estimate.min() <= solution.estimate.max() <= 1
+    alone = solver.estimate(observation[torch.tensor([2])], initial[2:3]).estimate
+    torch.testing.assert_close(alone, solution.estimate[2:3], atol=1e-4, rtol=0)
+
+
+def test_fresh_stages_leave_the_observation_as_it_is(batch):
+    observation, initial, _ = batch
+    assert torch.equal(make_solver(SMALL).estimate(observation, initial).estimate, initial)
+
+
+def test_an_image_without_any_residual_is_worked_on_all_the_same():
+    flat = torch.full((1, 1, 16, 16), 128 / 255)
+    observation = JpegObservation.from_planes(flat, torch.tensor(standard_table(50)).float()[None])
+    solver = make_solver(SMALL)
+    for stage in solver.stages:
+        stage.tail.bias.data += 1.0
+    assert solver.estimate(observation, flat).estimate.mean() > flat.mean() + 0.1
+
+
+def test_the_space_clips_and_refuses_other_shapes():
+    x = torch.full((1, 1, 8, 8), 0.9)
+    assert torch.equal(PlaneSpace().apply(x, torch.zeros_like(x)), x)
+    assert PlaneSpace().apply(x, torch.ones_like(x)).max() == 1.0
+    with pytest.raises(ShapeError, match="update"):
+        PlaneSpace().apply(x, torch.zeros(1, 1, 8, 16))
+
+
+def test_configurations_round_trip_and_refuse():
+    for config in (DeblockingConfig(), SMALL, DNCNN):
+        assert DeblockingConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="unknown depht"):
+        DeblockingConfig.from_dict({"depht": 3})
+    for wrong in ({"network": "cnn"}, {"width": 1}, {"depth": 0}, {"solver": SolverConfig(num_stages=3)}):
+        with pytest.raises(ConfigError):
+            DeblockingConfig(**wrong)
+    for wrong in ({"crop_size": 60}, {"quality": (0, 50)}, {"quality": (60, 50)}, {"tables_per_batch": 99}):
+        with pytest.raises(ConfigError):
+            DeblockingDataConfig(**wrong)
+    with pytest.raises(ConfigError, match="images"):
+        DeblockingTrainingConfig()
+
+
+def test_images_that_cannot_be_used_are_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="at least 500x500"):
+        load_planes([folder], 500)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_planes([tmp_path / "none.png"], 8)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_planes([tmp_path], 8)
+
+
+def test_examples_are_seeded_and_aligned(folder):
+    planes = load_planes([folder], 32)
+    config = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2, chroma=0.0)
+    one, two = (next(deblocking_batches(planes, config)) for _ in range(2))
+    assert torch.equal(one[2], two[2]) and torch.equal(one[0].planes, two[0].planes)
+    assert torch.equal(round_trip(one[2], one[0].tables), one[1])
+    assert len({tuple(row.tolist()) for row in one[0].tables}) == 2
+
+
+@pytest.mark.parametrize("network", ["dct_unet", "dncnn"])
+def test_training_learns_and_resumes(folder, tmp_path, network):
+    model = SMALL if network == "dct_unet" else DeblockingConfig("dncnn", 8, depth=3, solver=DNCNN.solver)
+    training = TrainingConfig(minutes=None, max_batches=120, learning_rate=2e-3, average_decay=0.9)
+    data = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2, quality=(10, 20))
+    config = DeblockingTrainingConfig(
+        (str(folder),), held_out=2, out=str(tmp_path / "w.safetensors"), model=model, data=data, training=training
+    )
+    provenance = train(config, quiet=True)
+    assert provenance["batches"] == 120 and provenance["recipe"]["images"] == [folder.name]
+    solver, loaded, checkpoint = load_solver(config.out)
+    assert loaded == model and checkpoint.provenance["validation"] == provenance["validation"]
+    before, *_, after = provenance["validation"]["10"]
+    assert after > before + (0.01 if network == "dct_unet" else -1.0)
+    again = train(config, resume=True, quiet=True)
+    assert again["batches"] == 120  # nothing is left to do
+    other = DeblockingTrainingConfig((str(folder),), out=config.out, held_out=2, data=data, training=training)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        train(other, resume=True, quiet=True)
+
+
+def test_the_loss_is_small_at_the_truth():
+    x = torch.rand(3, 1, 8, 8)
+    assert deblocking_loss(x, x).max() < 1.1e-3 and np.allclose(deblocking_loss(x, x + 0.1), 0.1, atol=1e-4)
