@@ -8,14 +8,19 @@ and 5). The loss is one minus the soft IoU; Adam moves the pose.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numba as nb
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..checks import check_range
 from ..errors import ConfigError
 from ..solver import Se3ImageSpace, Solution
+
+_FAR = 16.0  # squared distance over sigma from which sigmoid(-x) is below float32's resolution of one
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,11 @@ class SoftSilhouetteConfig:
         learning_rate: Adam's, at the first step; it falls to a tenth.
     """
 
-    iterations: int = 120
+    iterations: int = 300
     size: int = 64
     sigma_start: float = 3e-3
-    sigma_end: float = 1e-4
-    learning_rate: float = 0.04
+    sigma_end: float = 3e-6
+    learning_rate: float = 0.06
 
     def __post_init__(self) -> None:
         check_range("iterations", self.iterations, 1)
@@ -42,6 +47,44 @@ class SoftSilhouetteConfig:
         check_range("sigma_start", self.sigma_start, 1e-9)
         check_range("sigma_end", self.sigma_end, 1e-9)
         check_range("learning_rate", self.learning_rate, 1e-9)
+
+
+@nb.njit(cache=True, nogil=True)
+def _close_pairs(corners, size, sigma):
+    """Triangle, pixel, nearest edge and side (1 inside, 0 outside) of all pairs that matter at this softness."""
+    reach = math.sqrt(_FAR * sigma)
+    step = 2.0 / size
+    out = np.empty((4096, 4), np.int64)
+    count = 0
+    for f in range(corners.shape[0]):
+        low_u, high_u = corners[f, :, 0].min() - reach, corners[f, :, 0].max() + reach
+        low_v, high_v = corners[f, :, 1].min() - reach, corners[f, :, 1].max() + reach
+        first_x, last_x = max(0, int((low_u + 1.0) / step - 0.5)), min(size - 1, int((high_u + 1.0) / step + 0.5))
+        first_y, last_y = max(0, int((low_v + 1.0) / step - 0.5)), min(size - 1, int((high_v + 1.0) / step + 0.5))
+        for y in range(first_y, last_y + 1):
+            for x in range(first_x, last_x + 1):
+                u, v = (x + 0.5) * step - 1.0, (y + 0.5) * step - 1.0
+                least, edge, left, right = np.inf, 0, True, True
+                for k in range(3):
+                    j = (k + 1) % 3
+                    eu, ev = corners[f, j, 0] - corners[f, k, 0], corners[f, j, 1] - corners[f, k, 1]
+                    pu, pv = u - corners[f, k, 0], v - corners[f, k, 1]
+                    along = min(max((pu * eu + pv * ev) / max(eu * eu + ev * ev, 1e-12), 0.0), 1.0)
+                    square = (pu - along * eu) ** 2 + (pv - along * ev) ** 2
+                    if square < least:
+                        least, edge = square, k
+                    side = eu * pv - ev * pu
+                    left, right = left and side >= 0, right and side <= 0
+                inside = left or right  # either winding
+                if not inside and least > _FAR * sigma:
+                    continue
+                if count == len(out):
+                    longer = np.empty((2 * count, 4), np.int64)
+                    longer[:count] = out
+                    out = longer
+                out[count, 0], out[count, 1], out[count, 2], out[count, 3] = f, y * size + x, edge, int(inside)
+                count += 1
+    return out[:count]
 
 
 def soft_silhouette(corners: Tensor, size: int, sigma: float) -> Tensor:
@@ -53,24 +96,21 @@ def soft_silhouette(corners: Tensor, size: int, sigma: float) -> Tensor:
         sigma: softness.
 
     Returns:
-        (size, size) probabilities, differentiable in ``corners``.
+        (size, size) probabilities, differentiable in ``corners``. Triangles so far from a pixel that they cover it with
+        less than float32 can tell are passed over.
     """
-    axis = (torch.arange(size, dtype=corners.dtype, device=corners.device) + 0.5) * (2.0 / size) - 1.0
-    v, u = torch.meshgrid(axis, axis, indexing="ij")
-    pixels = torch.stack([u, v], dim=-1).reshape(1, -1, 2)
-    squares, sides = [], []
-    for k in range(3):
-        a, b = corners[:, k][:, None], corners[:, (k + 1) % 3][:, None]
-        edge, to_pixel = b - a, pixels - a
-        length = (edge * edge).sum(-1).clamp_min(1e-12)
-        along = ((to_pixel * edge).sum(-1) / length).clamp(0.0, 1.0)
-        difference = to_pixel - along[..., None] * edge
-        squares.append((difference * difference).sum(-1))
-        sides.append(edge[..., 0] * to_pixel[..., 1] - edge[..., 1] * to_pixel[..., 0])
-    square, side = torch.stack(squares).amin(0), torch.stack(sides)
-    sign = torch.where((side >= 0).all(0) | (side <= 0).all(0), 1.0, -1.0)  # either winding
-    log_uncovered = -torch.nn.functional.softplus(sign * square / sigma)  # log(1 - sigmoid(x)) = -softplus(x)
-    return (1.0 - torch.exp(log_uncovered.sum(0))).reshape(size, size)
+    found = torch.from_numpy(_close_pairs(corners.detach().cpu().numpy(), size, float(sigma))).to(corners.device)
+    face, pixel, edge, inside = found.unbind(1)
+    start, end = corners[face, edge], corners[face, (edge + 1) % 3]
+    at = (torch.stack([pixel % size, pixel // size], dim=1).to(corners) + 0.5) * (2.0 / size) - 1.0
+    along, to_pixel = end - start, at - start
+    length = (along * along).sum(-1).clamp_min(1e-12)
+    share = ((to_pixel * along).sum(-1) / length).clamp(0.0, 1.0)
+    rest = to_pixel - share[:, None] * along
+    sign = 2.0 * inside.to(corners) - 1.0
+    log_uncovered = -torch.nn.functional.softplus(sign * (rest * rest).sum(-1) / sigma)  # log(1 - sigmoid(x))
+    total = corners.new_zeros(size * size).index_add(0, pixel, log_uncovered)
+    return (1.0 - torch.exp(total)).reshape(size, size)
 
 
 class SoftSilhouetteDescent:
@@ -78,7 +118,7 @@ class SoftSilhouetteDescent:
 
     Args:
         vertices: (V, 3) of the object, centered, of diameter one.
-        faces: (F, 3); a few hundred are enough, cost grows with their number times the pixels.
+        faces: (F, 3); about a thousand are enough.
         config: see :class:`SoftSilhouetteConfig`.
     """
 

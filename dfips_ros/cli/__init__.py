@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``dfips``: one module per sub-command."""
+"""The command ``dfips``: one module for each task of each command, registered in ``tasks.py``."""

@@ -79,7 +79,7 @@ def measure_solve(options: argparse.Namespace) -> list[Figure]:
     Only the stages alone are what the paper timed. Retries and the search from nothing are left out of the first two
     rows, so that each mask costs the same work; the node's own settings decide about them in the third.
     """
-    whole = replace(EstimatorConfig(), retry_angle_deg=0.0, search_iou=0.0)
+    whole = replace(EstimatorConfig(), retry_angle_deg=0.0, search_pixels=0.0)
     stages, alone = _track(options, replace(whole, refine=None))
     _, polished = _track(options, whole)
     settings = TrackerConfig()

@@ -9,46 +9,75 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import DfipsError
+from .tasks import DEFAULT_TASKS, PLAIN, SUMMARIES, TASKS
 
-COMMANDS = {
-    "demo": "track three objects over ROS 2 topics and compare with the truth",
-    "solve": "find an object's pose in one mask",
-    "train": "train the solver, for one mesh or for many",
-    "evaluate": "compare methods on the same inputs and write a CSV",
-    "table": "turn a CSV of `dfips evaluate` into a Markdown table",
-    "bench": "measure time and memory on this machine",
-}
 DESCRIPTION = """\
-Deep feedback inverse problem solver: find an object's 6-DoF pose from segmentation masks.
+Deep feedback inverse problem solver: object pose from segmentation masks, inverse kinematics for any serial arm.
 
 Start with:
-  dfips demo                      see it track three objects over ROS 2 topics
-  dfips solve object_pose --help  find a pose in your own mask
+  dfips demo                             see it track three objects over ROS 2 topics
+  dfips demo inverse_kinematics          see an arm follow a moving target
+  dfips solve object_pose --help         find a pose in your own mask
+  dfips solve inverse_kinematics --help  find the joints for a pose
 """
+AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 USER_ERROR = 2
 INTERRUPTED = 130
 READER_GONE = 141  # as a shell says it of other programs
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the default task of a command where the user names none."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        words = list(sys.argv[1:] if args is None else args)
+        if words and words[0] in DEFAULT_TASKS and (len(words) == 1 or words[1].startswith("-")):
+            words.insert(1, DEFAULT_TASKS[words[0]])
+        return super().parse_known_args(words, namespace)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    """The parser with all sub-commands."""
-    parser = argparse.ArgumentParser(
-        prog="dfips", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The parser with all commands and, below them, their tasks."""
+    parser = _Parser(prog="dfips", description=DESCRIPTION, formatter_class=AS_WRITTEN)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"{__package__}.{name}")
-        sub = commands.add_parser(
+    for name, summary in SUMMARIES.items():
+        if name in PLAIN:
+            _add(commands, name, name, summary)
+            continue
+        examples = "\n".join(f"  dfips {name} {task} --help" for task in TASKS[name])
+        command = commands.add_parser(
             name,
             help=summary,
-            description=module.DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"examples:\n{examples}",
+            formatter_class=AS_WRITTEN,
         )
-        module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        tasks = command.add_subparsers(dest="task", metavar="TASK", required=True)
+        for task, module in TASKS[name].items():
+            _add(tasks, task, module, epilog=_others(name, task))
     return parser
+
+
+def _add(parsers: Any, name: str, module_name: str, summary: str = "", epilog: str | None = None) -> None:
+    module = importlib.import_module(f"{__package__}.{module_name}")
+    first = module.DESCRIPTION.splitlines()[0]
+    parser = parsers.add_parser(
+        name, help=summary or first, description=module.DESCRIPTION, epilog=epilog, formatter_class=AS_WRITTEN
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+
+
+def _others(command: str, task: str) -> str | None:
+    """What else a command does, said by the task that it does when none is named."""
+    others = [other for other in TASKS[command] if other != task]
+    if DEFAULT_TASKS.get(command) != task or not others:
+        return None
+    lines = "\n".join(f"  dfips {command} {other} --help" for other in others)
+    return f"`dfips {command}` without a task is `dfips {command} {task}`. Other tasks:\n{lines}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..baselines.opencv_rapid import OpencvRapid, OpencvRapidConfig
 from ..baselines.soft_silhouette import SoftSilhouetteConfig, SoftSilhouetteDescent
 from ..errors import ConfigError
 from ..geometry import so3_exp
@@ -22,7 +23,8 @@ from ..tasks.object_pose.problem import MeshSet
 
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # mask, camera, initial -> T_camera_object
 
-SOFT_FACES = 200
+SOFT_FACES = 1000
+RAPID_FACES = 5000
 
 
 def _initial(mesh: Mesh, symmetries: Symmetries, weights: str | None, device: str) -> Method:
@@ -103,21 +105,42 @@ class _SoftRas(_CropMethod):
         return self.metres(virtual, self.descent.estimate(observed, start.float()).estimate[0])
 
 
+def _rapid(tracker: str) -> Callable[..., Method]:
+    """One of OpenCV's contour trackers, on the full image, as its users have it."""
+
+    def make(mesh: Mesh, symmetries: Symmetries, weights: str | None, device: str) -> Method:
+        coarse = simplified(mesh, RAPID_FACES)
+        estimator = OpencvRapid(coarse.vertices, coarse.faces, OpencvRapidConfig(tracker))
+
+        def solve(mask: np.ndarray, camera: np.ndarray, initial: np.ndarray) -> np.ndarray:
+            observation = (torch.from_numpy(mask)[None], torch.from_numpy(camera)[None])
+            return estimator.estimate(observation, torch.from_numpy(initial)[None]).estimate[0].numpy()
+
+        return solve
+
+    return make
+
+
 _PLAIN = EstimatorConfig(refine=None, retry_angle_deg=0.0)
 _NO_RETRY = EstimatorConfig(retry_angle_deg=0.0)
 
 METHODS: dict[str, tuple[str, Callable[..., Method]]] = {
     "initial": ("initial pose", _initial),
-    "one_stage": ("direct regression (one stage)", _learned(_PLAIN, stages=1)),
+    # Every stage has a loss and an optimiser of its own, so the first one is what training a single stage gives.
+    "one_stage": ("direct regression (stage 1 alone)", _learned(_PLAIN, stages=1)),
     "gauss_newton": ("contour Gauss-Newton, 1 start", lambda m, s, w, d: _GaussNewton(m, 1)),
     "gauss_newton_8": ("contour Gauss-Newton, 8 starts", lambda m, s, w, d: _GaussNewton(m, 8)),
+    "rapid_ols": ("OpenCV rapid, OLS tracker", _rapid("ols")),
+    "rapid_gos": ("OpenCV rapid, GOS tracker", _rapid("gos")),
     "softras": ("SoftRas-style descent", lambda m, s, w, d: _SoftRas(m)),
     "ours_plain": ("ours, no adaptive update", _learned(
         replace(_PLAIN, solver=replace(_PLAIN.solver, adaptive=False, keep_best=False)))),
     "ours": ("ours (5 stages)", _learned(_PLAIN)),
+    "ours_hypotheses": ("ours (5 stages, hypotheses)", _learned(EstimatorConfig(refine=None))),
     "ours_polish": ("ours + polish", _learned(_NO_RETRY)),
     "ours_refined": ("ours + refinement (hypotheses, polish)", _learned(EstimatorConfig())),
 }  # fmt: skip
+SLOW = frozenset({"softras"})  # seconds per input: these get the first inputs of each mesh only
 
 
 def make_method(name: str, mesh: Mesh, symmetries: Symmetries, weights: str | None, device: str) -> Method:

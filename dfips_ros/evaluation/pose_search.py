@@ -15,10 +15,9 @@ from tqdm import tqdm
 from ..errors import MaskError
 from ..processes.mesh import Mesh
 from ..tasks.object_pose import EstimatorConfig, ObjectPoseEstimator, Symmetries
+from .pose_ambiguity import CLOSE_DEG, SAME_IOU, AmbiguityCheck
 from .pose_trials import CAMERA, PoseTrial, PoseTrialConfig, make_trials
 from .runner import TrialOutcome, score
-
-CLOSE_DEG = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,21 @@ class SearchOutcome:
     Attributes:
         errors: of the pose that was reported first.
         best_rotation: smallest rotation error of the poses that were listed, degrees.
-        ambiguous: the solution lists alternatives.
+        ambiguous: another pose has the same silhouette, as :class:`AmbiguityCheck` found from the true pose.
+        listed: the solution lists alternatives.
         iou: silhouette IoU of the reported pose, the solution's own.
     """
 
     errors: TrialOutcome
     best_rotation: float
     ambiguous: bool
+    listed: bool
     iou: float
 
 
-def search_once(estimator: ObjectPoseEstimator, trial: PoseTrial, symmetries: Symmetries) -> SearchOutcome | None:
+def search_once(
+    estimator: ObjectPoseEstimator, trial: PoseTrial, symmetries: Symmetries, ambiguous: bool = False
+) -> SearchOutcome | None:
     """Search the pose of one mask from nothing. None where the mask is refused (empty or too small)."""
     start = time.perf_counter()
     try:
@@ -48,13 +51,15 @@ def search_once(estimator: ObjectPoseEstimator, trial: PoseTrial, symmetries: Sy
     seconds = time.perf_counter() - start
     errors = score(solution.T_camera_object, trial, estimator.mesh, symmetries, seconds)
     others = [score(T, trial, estimator.mesh, symmetries, seconds).rotation for T in solution.alternatives]
-    return SearchOutcome(errors, min([errors.rotation, *others]), bool(solution.alternatives), solution.iou)
+    best = min([errors.rotation, *others])
+    return SearchOutcome(errors, best, ambiguous, bool(solution.alternatives), solution.iou)
 
 
 def summarise_search(outcomes: Sequence[SearchOutcome | None]) -> dict[str, float]:
     """Figures of one row; a refused mask (None) is a failure in every percentage, and in no mean or median."""
     found = [o for o in outcomes if o is not None]
     certain = [o for o in outcomes if o is None or not o.ambiguous]
+    unclear = [o for o in found if o.ambiguous]
     rotation = np.array([o.errors.rotation for o in found])
     translation = np.array([o.errors.translation for o in found])
     milliseconds = 1e3 * np.array([o.errors.seconds for o in found])
@@ -72,6 +77,8 @@ def summarise_search(outcomes: Sequence[SearchOutcome | None]) -> dict[str, floa
         "within_5deg_percent": percent([o is not None and o.errors.rotation <= CLOSE_DEG for o in outcomes]),
         "unambiguous": len(certain),
         "within_5deg_unambiguous_percent": percent([o is not None and o.errors.rotation <= CLOSE_DEG for o in certain]),
+        "ambiguous_listed_percent": percent([o.listed for o in unclear]),
+        "listed_percent": percent([o is not None and o.listed for o in outcomes]),
         "best_listed_within_5deg_percent": percent([o is not None and o.best_rotation <= CLOSE_DEG for o in outcomes]),
         "rotation_mean": statistic(np.mean, rotation),
         "rotation_median": statistic(np.median, rotation),
@@ -117,12 +124,16 @@ def evaluate_search(
             symmetries = Symmetries.from_mesh(mesh)
             estimator = ObjectPoseEstimator(mesh, weights, device, EstimatorConfig(), symmetries)
             estimator.warm_up()
+            check = AmbiguityCheck(mesh, symmetries)
             for kind, trials in inputs.items():
-                outcomes[kind] += [search_once(estimator, t, symmetries) for t in trials if t.mesh == m]
+                for trial in (t for t in trials if t.mesh == m):
+                    ambiguous = check.other_explanation(trial.T_true) is not None
+                    outcomes[kind].append(search_once(estimator, trial, symmetries, ambiguous))
             bar.update(1)
     setting = json.dumps(
         {
             "per_mesh": config.per_mesh, "distance": config.distance, "seed": config.seed, "meshes": len(meshes),
+            "ambiguous": f"another pose over {CLOSE_DEG:g} deg away has a silhouette of IoU {SAME_IOU:g}",
             "weights": weights or "shipped", "estimator": asdict(EstimatorConfig()),
         },
         sort_keys=True,

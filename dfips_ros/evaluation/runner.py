@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..checks import check_range
 from ..errors import ConfigError
 from ..processes.mesh import Mesh
 from ..tasks.object_pose import Symmetries, rotation_error_deg
+from ..tasks.object_pose.estimator import DEFAULT_WEIGHTS
 from ..tasks.object_pose.metrics import mspd, mssd
-from .pose_methods import METHODS, Method, make_method
+from .journal import Journal
+from .pose_methods import METHODS, SLOW, Method, make_method
 from .pose_trials import CAMERA, PoseTrial, PoseTrialConfig, make_trials
+from .tables import ALL
 
 ROTATION_OUTLIER_DEG, TRANSLATION_OUTLIER = 20.0, 0.1
 _MSSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # diameters (BOP 2019)
@@ -53,9 +58,7 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def score(
-    estimate: np.ndarray, trial: PoseTrial, mesh: Mesh, symmetries: Symmetries, seconds: float
-) -> TrialOutcome:
+def score(estimate: np.ndarray, trial: PoseTrial, mesh: Mesh, symmetries: Symmetries, seconds: float) -> TrialOutcome:
     """Symmetry-aware errors of one estimate."""
     true = symmetries.nearest(trial.T_true, estimate)
     shift = np.linalg.norm(((estimate - true) @ np.append(mesh.center, 1.0))[:3]) / mesh.diameter
@@ -96,9 +99,14 @@ def evaluate_object_pose(
     device: str = "auto",
     provenance: Mapping[str, Any] | None = None,
     slow_trials: int = 1,
+    slow_columns_deg: Sequence[float] = (45.0,),
     quiet: bool = False,
+    journal: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluate methods on the same inputs.
+
+    A method that takes seconds per input (``SLOW``) gets the first ``slow_trials`` of each mesh, in some columns. So
+    that its row can be compared, all methods then have a second row over just these inputs (key ``subset``).
 
     Args:
         meshes: objects, none of them trained on.
@@ -107,42 +115,97 @@ def evaluate_object_pose(
         weights: weights file; the shipped one by default.
         device: where the learned stages run.
         provenance: columns that every row carries (commit, machine).
-        slow_trials: trials per mesh and column for methods that take seconds each (SoftRas); the row holds the count.
-        quiet: no progress bar.
+        slow_trials: see above.
+        slow_columns_deg: see above; those that are no columns of the inputs are passed over.
+        quiet: no progress bar; there is none either where stderr is not a terminal.
+        journal: file that keeps what was solved; an evaluation that was interrupted goes on from it.
 
     Returns:
-        One row per method and column.
+        One row per method, column and subset.
 
     Raises:
-        ConfigError: an unknown method.
+        ConfigError: an unknown method, or the journal belongs to another evaluation.
     """
     names = list(methods or METHODS)
     unknown = [n for n in names if n not in METHODS]
     if unknown:
         raise ConfigError(f"methods: unknown {', '.join(unknown)}; known are {', '.join(METHODS)}.")
+    check_range("slow_trials", slow_trials, 1)
+    outcomes: dict[tuple[str, float], list[list[TrialOutcome]]] = {}  # of each mesh
     trials = make_trials(meshes, config)
-    outcomes: dict[tuple[str, float], list[TrialOutcome]] = {}
-    with tqdm(total=len(meshes) * len(names), disable=quiet, unit="row", desc="evaluate") as bar:
+    notes = None
+    if journal:
+        notes = _open_journal(
+            journal, meshes, config, weights, device, slow_trials, slow_columns_deg, provenance
+        )  # fmt: skip
+    with tqdm(total=len(meshes) * len(names), disable=quiet or None, unit="row", desc="evaluate") as bar:
         for m, mesh in enumerate(meshes):
             own = [t for t in trials if t.mesh == m]
             symmetries = Symmetries.from_mesh(mesh)
             for name in names:
                 bar.set_postfix_str(f"{mesh.name}: {name}", refresh=True)
-                method = make_method(name, mesh, symmetries, weights, device)
-                limit = slow_trials if name == "softras" else config.per_mesh
-                for column in config.columns_deg:
-                    chosen = [t for t in own if t.column_deg == column][:limit]
-                    done = [_timed(method, t, mesh, symmetries) for t in chosen]
-                    outcomes.setdefault((name, column), []).extend(done)
+                chosen = [
+                    [t for t in own if t.column_deg == c][: _limit(name, c, config, slow_trials, slow_columns_deg)]
+                    for c in config.columns_deg
+                ]
+                key = f"{config.masks} {m} {name}"
+                noted = notes.get(key) if notes else None
+                if noted is None:
+                    method = make_method(name, mesh, symmetries, weights, device)
+                    if name not in SLOW:  # what is compiled or loaded at first use is no time of the method
+                        method(own[0].mask, CAMERA, own[0].T_initial)
+                    found = [[_timed(method, t, mesh, symmetries) for t in some] for some in chosen]
+                    if notes:
+                        notes.put(key, [[asdict(o) for o in done] for done in found])
+                else:
+                    found = [[TrialOutcome(**o) for o in done] for done in noted]
+                for column, done in zip(config.columns_deg, found, strict=True):
+                    outcomes.setdefault((name, column), []).append(done)
                 bar.update(1)
     setting = json.dumps({**asdict(config), "weights": weights or "shipped", "meshes": len(meshes)}, sort_keys=True)
+    subsets = {ALL: config.per_mesh}
+    if slow_trials < config.per_mesh and not SLOW.isdisjoint(names):
+        subsets[f"first {slow_trials} of each mesh"] = slow_trials
     return [
         {
-            "method": METHODS[name][0], "initial_error_deg": column, "masks": config.masks, **summarise(done),
-            "config": setting, **(provenance or {}),
+            "method": METHODS[name][0], "initial_error_deg": column, "masks": config.masks, "subset": subset,
+            **summarise([o for of_mesh in done for o in of_mesh[:limit]]), "config": setting, **(provenance or {}),
         }
+        for subset, limit in subsets.items()
         for (name, column), done in outcomes.items()
+        if all(len(of_mesh) >= limit for of_mesh in done) and (subset == ALL or column in slow_columns_deg)
     ]  # fmt: skip
+
+
+def _limit(
+    name: str, column: float, config: PoseTrialConfig, slow_trials: int, slow_columns_deg: Sequence[float]
+) -> int:
+    """How many inputs of a mesh and column a method gets."""
+    if name not in SLOW:
+        return config.per_mesh
+    return min(slow_trials, config.per_mesh) if column in slow_columns_deg else 0
+
+
+def _open_journal(
+    path: str | Path,
+    meshes: Sequence[Mesh],
+    config: PoseTrialConfig,
+    weights: str | None,
+    device: str,
+    slow_trials: int,
+    slow_columns_deg: Sequence[float],
+    provenance: Mapping[str, Any] | None,
+) -> Journal:
+    try:
+        digest = hashlib.sha256(Path(weights or DEFAULT_WEIGHTS).read_bytes()).hexdigest()
+    except OSError as cause:
+        raise ConfigError(f"weights '{weights}': cannot be read ({cause}).") from cause
+    settings = {
+        **asdict(config), "meshes": [[mesh.name, len(mesh.faces)] for mesh in meshes], "weights": digest,
+        "device": device, "slow": [slow_trials, *slow_columns_deg], **(provenance or {}),
+    }  # fmt: skip
+    del settings["masks"]  # part of the keys: one journal takes both kinds
+    return Journal(path, settings)
 
 
 def _timed(method: Method, trial: PoseTrial, mesh: Mesh, symmetries: Symmetries) -> TrialOutcome:

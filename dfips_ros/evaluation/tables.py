@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ALL = "all"  # subset of the inputs: no choice was made
 _POSE_COLUMNS = {
     "trials": ("n", "{:.0f}"),
     "rotation_mean": ("rot mean °", "{:.2f}"), "rotation_median": ("median °", "{:.2f}"),
     "rotation_p90": ("p90 °", "{:.1f}"), "rotation_p95": ("p95 °", "{:.1f}"), "rotation_p99": ("p99 °", "{:.1f}"),
     "translation_mean": ("trans mean d", "{:.4f}"), "translation_median": ("median d", "{:.4f}"),
-    "translation_p95": ("p95 d", "{:.3f}"),
+    "translation_p90": ("p90 d", "{:.3f}"), "translation_p95": ("p95 d", "{:.3f}"),
+    "translation_p99": ("p99 d", "{:.3f}"),
     "mssd_recall": ("MSSD", "{:.3f}"), "mspd_recall": ("MSPD", "{:.3f}"),
     "outliers_percent": ("outliers %", "{:.1f}"), "ms_median": ("ms", "{:.1f}"), "ms_p99": ("p99 ms", "{:.1f}"),
 }  # fmt: skip
@@ -19,6 +21,7 @@ _SEARCH_COLUMNS = {
     "trials": ("n", "{:.0f}"), "refused": ("refused", "{:.0f}"), "ambiguous_percent": ("ambiguous %", "{:.1f}"),
     "within_5deg_percent": ("within 5°, all %", "{:.1f}"),
     "within_5deg_unambiguous_percent": ("within 5°, unambiguous %", "{:.1f}"),
+    "ambiguous_listed_percent": ("ambiguous that list others %", "{:.1f}"),
     "best_listed_within_5deg_percent": ("best listed within 5° %", "{:.1f}"),
     "rotation_mean": ("rot mean °", "{:.2f}"), "rotation_median": ("median °", "{:.2f}"),
     "translation_mean": ("trans mean d", "{:.4f}"), "translation_median": ("median d", "{:.4f}"),
@@ -41,18 +44,20 @@ _PROVENANCE = ("config", "seed", "commit", "machine", "date", "version", "hardwa
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of a results CSV.
 
-    Rows of ``dfips evaluate object_pose`` from an initial pose are grouped by initial error and kind of mask; those of
-    its other protocols have a table each; other rows are printed column by column. What all rows have in common
-    (configuration, commit, machine) is said once, below. d are diameters of the object.
+    Rows of ``dfips evaluate object_pose`` from an initial pose are grouped by kind of mask, initial error and subset of
+    the inputs; those of its other protocols have a table each; other rows are printed column by column. What all rows
+    have in common (configuration, commit, machine) is said once, below. d are diameters of the object.
     """
     if not rows:
         return ""
     parts: list[str] = []
     if "initial_error_deg" in rows[0]:
-        groups = dict.fromkeys((str(r["masks"]), str(r["initial_error_deg"])) for r in rows)
-        for masks, angle in groups:
-            own = [r for r in rows if (str(r["masks"]), str(r["initial_error_deg"])) == (masks, angle)]
-            parts.append(f"### Initial rotation off by up to {float(angle):g}°, {masks} masks\n")
+        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        for r in rows:
+            groups.setdefault((str(r["masks"]), str(r["initial_error_deg"]), str(r.get("subset", ALL))), []).append(r)
+        for (masks, angle, subset), own in groups.items():
+            title = f"Initial rotation off by up to {float(angle):g}°, {masks} masks"
+            parts.append(f"### {title}\n" if subset == ALL else f"### {title}: {subset}, slow methods too\n")
             parts.append(_pose_table(own))
     elif "ambiguous_percent" in rows[0]:
         parts.append("### From nothing\n")

@@ -113,10 +113,10 @@ class TrackerHealth:
             "state": self.state,
             "reason": self.reason,
             "silhouette IoU": f"{self.iou:.3f}",
-            "solve time median (ms)": _milliseconds(self.solve_times, 50),
-            "solve time p99 (ms)": _milliseconds(self.solve_times, 99),
-            "mask callback median (ms)": _milliseconds(self.node_times, 50),
-            "mask callback p99 (ms)": _milliseconds(self.node_times, 99),
+            "solve time median (ms)": milliseconds(self.solve_times, 50),
+            "solve time p99 (ms)": milliseconds(self.solve_times, 99),
+            "mask callback median (ms)": milliseconds(self.node_times, 50),
+            "mask callback p99 (ms)": milliseconds(self.node_times, 99),
             "input rate (Hz)": f"{self.stream.rate(now):.1f}",
             "masks received": str(self.stream.received),
             "masks dropped": str(self.stream.dropped),
@@ -131,5 +131,6 @@ class TrackerHealth:
         }
 
 
-def _milliseconds(times: deque[float], percentile: float) -> str:
+def milliseconds(times: deque[float], percentile: float) -> str:
+    """A percentile of times [s], in milliseconds."""
     return f"{np.percentile(times, percentile) * 1e3:.2f}" if times else "none"

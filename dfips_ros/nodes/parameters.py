@@ -209,6 +209,16 @@ class PoseTrackerParameters:
         low=1e-6,
         high=1e6,
     )
+    models_info: str = parameter(
+        "",
+        "File with the object's symmetries in the format of BOP's models_info.json, in the mesh file's unit: a path, "
+        "a file:// or a package:// URI. Empty: they are found on the mesh.",
+    )
+    models_info_key: str = parameter(
+        "",
+        "Entry of the object in models_info. Empty: the mesh file's name without ending, or the number in it "
+        "(obj_000005.ply is '5').",
+    )
     object_name: str = parameter("", "Name of the object in messages. Empty: the mesh file's name without ending.")
     weights: str = parameter("", "Weights file of the solver. Empty: the weights that ship with the package.")
     device: str = parameter(
@@ -274,6 +284,11 @@ class PoseTrackerParameters:
     def __post_init__(self) -> None:
         if not self.mesh.strip():
             raise ConfigError("parameter mesh='': expected a mesh file, for example mesh:=/data/bracket.stl.")
+        if self.models_info_key and not self.models_info.strip():
+            raise ConfigError(
+                f"parameter models_info_key={self.models_info_key!r}: expected models_info beside it, the file that "
+                "has this entry."
+            )
         if self.init_iou < self.lost_iou:
             raise ConfigError(
                 f"parameter init_iou={self.init_iou}: expected at least lost_iou={self.lost_iou}; otherwise "
@@ -291,7 +306,16 @@ class PoseTrackerParameters:
         Raises:
             ConfigError: unknown kind of URI, or the package is not installed.
         """
-        return _resolve_path("mesh", self.mesh)
+        return resolve_path("mesh", self.mesh)
+
+    @cached_property
+    def models_info_path(self) -> Path | None:
+        """The file with the symmetries; None where none is given.
+
+        Raises:
+            ConfigError: unknown kind of URI, or the package is not installed.
+        """
+        return resolve_path("models_info", self.models_info) if self.models_info.strip() else None
 
     @cached_property
     def name(self) -> str:
@@ -304,7 +328,12 @@ class PoseTrackerParameters:
         return self.object_frame or self.name
 
 
-def _resolve_path(name: str, text: str) -> Path:
+def resolve_path(name: str, text: str) -> Path:
+    """The file that the parameter ``name`` means; ``file://`` and ``package://`` are resolved.
+
+    Raises:
+        ConfigError: unknown kind of URI, or the package is not installed.
+    """
     uri = urlparse(text.strip())
     if uri.scheme == "file":
         return Path(unquote(uri.path))

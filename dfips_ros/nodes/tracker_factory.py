@@ -6,9 +6,16 @@ from __future__ import annotations
 import numba
 import torch
 
-from ..errors import MeshError
+from ..errors import ConfigError, MeshError
 from ..processes.mesh import Mesh, load_mesh
-from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackerConfig, tracking_estimator_config
+from ..tasks.object_pose import (
+    ObjectPoseEstimator,
+    PoseTracker,
+    Symmetries,
+    TrackerConfig,
+    tracking_estimator_config,
+)
+from ..tasks.object_pose.models_info import load_symmetries
 from .parameters import PoseTrackerParameters
 
 
@@ -38,13 +45,31 @@ def load_tracked_mesh(parameters: PoseTrackerParameters) -> Mesh:
         ) from error
 
 
+def load_given_symmetries(parameters: PoseTrackerParameters) -> Symmetries | None:
+    """The symmetries that the parameters name; None: they are to be found on the mesh.
+
+    Raises:
+        ConfigError: the file or its entry cannot be used; the message names the parameters.
+    """
+    path = parameters.models_info_path
+    if path is None:
+        return None
+    try:
+        return load_symmetries(path, parameters.mesh_path, parameters.models_info_key, parameters.mesh_scale)
+    except ConfigError as error:
+        raise ConfigError(
+            f"parameters models_info={parameters.models_info!r}, models_info_key={parameters.models_info_key!r}: "
+            f"{error}"
+        ) from error
+
+
 def make_tracker(parameters: PoseTrackerParameters) -> tuple[ObjectPoseEstimator, PoseTracker]:
     """Load mesh and weights, and compile and allocate what the first mask would wait for.
 
     Raises:
         MeshError: the mesh cannot be used.
         CheckpointError: the weights cannot be used.
-        ConfigError: no such device.
+        ConfigError: no such device, or the symmetries cannot be used.
     """
     torch.set_num_threads(parameters.max_solve_threads)
     numba.set_num_threads(min(parameters.max_solve_threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
@@ -53,6 +78,7 @@ def make_tracker(parameters: PoseTrackerParameters) -> tuple[ObjectPoseEstimator
         device=parameters.device,
         weights=parameters.weights or None,
         config=tracking_estimator_config(tracker_config(parameters)),
+        symmetries=load_given_symmetries(parameters),
     )
     estimator.warm_up()
     return estimator, PoseTracker(estimator, tracker_config(parameters))

@@ -318,17 +318,10 @@ def compare(
         np.empty((count, NUM_ROWS), np.float32), np.empty((count, GLOBAL_FEATURES), np.float32),
         np.empty(count, np.float32),
     )  # fmt: skip
-    observed = tuple(
-        a.numpy()
-        for a in (
-            observation.camera, observation.mask, observation.valid, observation.signed_distance,
-            observation.contour, observation.contour_valid,
-        )
-    )  # fmt: skip
     offset = np.full(count, 0.5, np.float32) if offset is None else offset.astype(np.float32)
     mesh = (meshes.vertices, meshes.faces, meshes.vertex_start, meshes.face_start)
     poses = np.ascontiguousarray(estimate.detach().cpu().numpy(), np.float32)
-    arguments = (mesh, surface, observation.mesh_index.numpy(), poses, observed, offset, out)
+    arguments = (mesh, surface, observation.mesh_index.numpy(), poses, observation.arrays(), offset, out)
     if count < 2 or nb.get_num_threads() < 2:
         _compare_serial(*arguments)
     else:

@@ -46,6 +46,11 @@ class SilhouetteObservation:
         index = index.to(self.mask.device)
         return SilhouetteObservation(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What compiled code reads: camera, mask, valid, signed distance, contour and its validity, without a copy."""
+        parts = (self.camera, self.mask, self.valid, self.signed_distance, self.contour, self.contour_valid)
+        return tuple(part.numpy() for part in parts)
+
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:
     """Signed distance to the contour of one mask, zero midway between inner and outer pixels.

@@ -37,8 +37,26 @@ class VectorSpace:
         return estimate + update
 
 
+class _ClipInward(torch.autograd.Function):
+    """Clip that passes the gradient of what went too far if descent leads it back, and none that drives it on."""
+
+    @staticmethod
+    def forward(ctx, value, lower, upper):  # type: ignore[no-untyped-def]  # noqa: D102
+        ctx.save_for_backward(value > upper, value < lower)
+        return torch.maximum(torch.minimum(value, upper), lower)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: D102
+        above, below = ctx.saved_tensors
+        onward = (above & (gradient < 0)) | (below & (gradient > 0))
+        return torch.where(onward, torch.zeros_like(gradient), gradient), None, None
+
+
 class JointBoxSpace:
     """Joint vectors between limits: ``q' = clip(q + u, lower, upper)``; full-turn joints wrap instead.
+
+    The gradient at a joint that was clipped is passed if it leads back inside (straight-through, Bengio et al. 2013):
+    with the true one, zero, a network that has driven a joint into its limit would never learn to leave it.
 
     Args:
         lower: (n,) lower limits, radians or metres.
@@ -58,7 +76,7 @@ class JointBoxSpace:
         _check(estimate, update, self.update_shape, self.update_shape)
         moved = estimate + update
         lower, upper, wraps = (t.to(moved.device) for t in (self.lower, self.upper, self.wraps))
-        inside = torch.maximum(torch.minimum(moved, upper.to(moved)), lower.to(moved))
+        inside = _ClipInward.apply(moved, lower.to(moved), upper.to(moved))
         wrapped = torch.remainder(moved + torch.pi, 2 * torch.pi) - torch.pi
         # A joint that has not moved stays what it was, to the last bit.
         return torch.where(update == 0, estimate, torch.where(wraps, wrapped, inside))

@@ -15,7 +15,7 @@ RANKS = {
 }  # fmt: skip
 ROS_PACKAGES = {
     "rclpy", "sensor_msgs", "geometry_msgs", "std_msgs", "std_srvs", "tf2_msgs", "diagnostic_msgs", "cv_bridge",
-    "visualization_msgs", "lifecycle_msgs", "rcl_interfaces",
+    "visualization_msgs", "lifecycle_msgs", "rcl_interfaces", "trajectory_msgs", "moveit_msgs",
 }  # fmt: skip
 
 

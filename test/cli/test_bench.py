@@ -32,7 +32,7 @@ def test_solve_rows_are_timed_with_their_settings(monkeypatch):
     bench_sections.measure_solve(make_parser().parse_args(["bench"]))
     (stages,), (polished,), (tracking, tracker) = seen
     assert stages.refine is None and polished.refine is not None
-    assert {c.retry_angle_deg for c in (stages, polished)} == {0.0} and polished.search_iou == 0.0
+    assert {c.retry_angle_deg for c in (stages, polished)} == {0.0} and polished.search_pixels == 0.0
     assert tracker == TrackerConfig() and tracking == tracking_estimator_config(tracker)
 
 

@@ -49,6 +49,26 @@ def test_sequences_as_json(tmp_path, capsys):
     assert [r["frames"] for r in read(out)] == ["9", "9", "9"]
 
 
+@pytest.mark.slow
+def test_all_writes_every_table_and_goes_on_after_an_interruption(tmp_path, capsys):
+    out, journal = tmp_path / "results", tmp_path / "journal"
+    mesh = str(demo_mesh_path("drill"))
+    arguments = [*START, "--protocol", "all", "--mesh", mesh, "--trials", "2", "--seconds", "0.3"]
+    arguments += ["--methods", "initial", "ours", "--columns", "15", "--out", str(out), "--journal", str(journal)]
+    assert main(arguments) == 0
+    written = {f.name for f in out.iterdir()}
+    tables = {f"object_pose{s}.{kind}" for s in ("", "_nothing", "_sequences") for kind in ("csv", "md")}
+    assert written == {*tables, "object_pose"}
+    assert {f.name for f in (out / "object_pose").iterdir()} >= {"failures_perfect.png", "failures_degraded.png"}
+    assert [r["masks"] for r in read(out / "object_pose.csv")] == ["perfect"] * 2 + ["degraded"] * 2
+    assert len(journal.read_text().splitlines()) == 5
+    noted = journal.read_bytes()
+    first = read(out / "object_pose.csv")
+    assert main(arguments) == 0
+    assert journal.read_bytes() == noted and read(out / "object_pose.csv") == first
+    assert "Written: " in capsys.readouterr().out
+
+
 def test_unknown_protocol(capsys):
     with pytest.raises(SystemExit) as leaving:
         main([*START, "--protocol", "magic"])
@@ -63,9 +83,9 @@ def test_unknown_protocol(capsys):
         (["--protocol", "sequences", "--mesh", "nowhere.obj"], "nowhere.obj"),
         (["--protocol", "nothing", "--mesh", "nowhere.obj"], "nowhere.obj"),
         (["--protocol", "nothing", "--trials", "0"], "per_mesh=0"),
-        (["--protocol", "nothing", "--methods", "ours"], "--methods belongs to --protocol initial, not to nothing."),
+        (["--protocol", "nothing", "--methods", "ours"], "--methods belongs to --protocol initial or all"),
         (["--protocol", "sequences", "--seconds", "0"], "seconds=0.0"),
-        (["--visp", "nowhere"], "--visp belongs to --protocol sequences, not to initial."),
+        (["--visp", "nowhere"], "--visp belongs to --protocol sequences or all, not to initial."),
     ],
 )
 def test_wrong_usage_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):

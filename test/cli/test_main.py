@@ -39,10 +39,14 @@ def test_help_into_a_closed_pipe():
 @pytest.mark.parametrize(
     ("terminal", "arguments", "quiet"), [(False, [], True), (True, [], False), (True, ["--quiet"], True)]
 )
-@pytest.mark.parametrize("command", ["demo", "bench", "evaluate object_pose", "train object_pose"])
-def test_bars_are_for_terminals(monkeypatch, command, terminal, arguments, quiet):
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("demo", "demo_pose"), ("bench", "bench_pose"), ("evaluate object_pose", "evaluate_pose"),
+     ("train object_pose", "train_pose")],
+)  # fmt: skip
+def test_bars_are_for_terminals(monkeypatch, command, module, terminal, arguments, quiet):
     seen = []
-    monkeypatch.setattr(f"dfips_ros.cli.{command.split()[0]}.run", lambda options: seen.append(options.quiet) or 0)
+    monkeypatch.setattr(f"dfips_ros.cli.{module}.run", lambda options: seen.append(options.quiet) or 0)
     written = []
     monkeypatch.setattr(cli.sys, "stderr", SimpleNamespace(isatty=lambda: terminal, write=written.append))
     assert cli.main([*command.split(), *arguments]) == 0
@@ -55,6 +59,6 @@ def test_errors_and_interruptions_are_one_line(monkeypatch, capsys):
         def run(options, error=error):
             raise error
 
-        monkeypatch.setattr("dfips_ros.cli.bench.run", run)
+        monkeypatch.setattr("dfips_ros.cli.bench_pose.run", run)
         assert cli.main(["bench"]) == status
         assert capsys.readouterr().err.count("\n") == 1

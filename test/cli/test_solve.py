@@ -48,6 +48,17 @@ def test_json_on_stdout_is_nothing_but_json(scene, capsys):
     assert json.loads(capsys.readouterr().out)["command"] == "dfips solve object_pose"
 
 
+def test_symmetries_come_from_a_file(scene, capsys):
+    info = scene.folder / "models_info.json"
+    info.write_text('{"round": {"symmetries_continuous": [{"axis": [0, 0, 1]}]}}')
+    variances = []
+    for more in ([], ["--models-info", str(info), "--models-info-key", "round"]):
+        assert main([*scene.arguments, *more, "--json", "-"]) == 0
+        rotation = np.array(json.loads(capsys.readouterr().out)["covariance"])[3:, 3:]
+        variances.append(np.linalg.eigvalsh(rotation)[-1])
+    assert variances[1] > 1.0 > variances[0]  # nothing is known about a free axis
+
+
 def bad(scene, capsys, *changes):
     """Run with changed arguments; return what stderr says after checking that it is one line and exit status 2."""
     assert main([*scene.arguments, *changes]) == 2
@@ -100,3 +111,8 @@ def test_weights_that_are_not_weights(scene, capsys):
 
 def test_overlay_with_unknown_ending(scene, capsys):
     assert "--overlay" in bad(scene, capsys, "--overlay", str(scene.folder / "picture.xyz"))
+
+
+def test_bad_models_info(scene, capsys):
+    assert "nowhere.json" in bad(scene, capsys, "--models-info", str(scene.folder / "nowhere.json"))
+    assert "--models-info FILE" in bad(scene, capsys, "--models-info-key", "5")

@@ -2,11 +2,13 @@
 """The evaluation at toy size: equal inputs, honest scores, rows that become tables."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dfips_ros.errors import ConfigError, MeshError
+from dfips_ros.evaluation import pose_methods, runner
 from dfips_ros.evaluation.pose_methods import METHODS
 from dfips_ros.evaluation.pose_trials import PoseTrialConfig, load_evaluation_meshes, make_trials
 from dfips_ros.evaluation.runner import evaluate_object_pose, score, write_rows
@@ -70,6 +72,61 @@ def test_rows_and_table(bracket, tmp_path):
     text = markdown_table(read)
     assert text.count("### ") == 2 and "commit: abc" in text
     assert f"{initial['rotation_mean']:.2f}" in text
+
+
+@pytest.fixture
+def toy_methods(monkeypatch):
+    """Two methods that answer with the initial pose, one of them slow; what they were asked is counted."""
+    calls = []
+
+    def make(name):
+        def method(mask, camera, initial):
+            calls.append(name)
+            return initial
+
+        return lambda mesh, symmetries, weights, device: method
+
+    monkeypatch.setattr(runner, "SLOW", frozenset({"slow"}))
+    monkeypatch.setattr(pose_methods, "METHODS", {"quick": ("Quick", make("quick")), "slow": ("Slow", make("slow"))})
+    monkeypatch.setattr(runner, "METHODS", pose_methods.METHODS)
+    return calls
+
+
+def test_slow_methods_are_compared_on_the_inputs_they_got(bracket, toy_methods):
+    rows = evaluate_object_pose([bracket, bracket], CONFIG, ["quick", "slow"], slow_trials=2, quiet=True)
+    found = {(r["method"], r["initial_error_deg"], r["subset"]): r["trials"] for r in rows}
+    assert found == {
+        ("Quick", 15.0, "all"): 6, ("Quick", 45.0, "all"): 6,
+        ("Quick", 45.0, "first 2 of each mesh"): 4, ("Slow", 45.0, "first 2 of each mesh"): 4,
+    }  # fmt: skip
+    quick, slow = (next(r for r in rows if r["method"] == m and r["subset"] != "all") for m in ("Quick", "Slow"))
+    assert quick["rotation_mean"] == slow["rotation_mean"]
+    text = markdown_table(rows)
+    assert "45°, perfect masks: first 2 of each mesh, slow methods too" in text and text.count("| Slow |") == 1
+    together = evaluate_object_pose([bracket], CONFIG, ["quick", "slow"], slow_trials=3, quiet=True)
+    assert [r["subset"] for r in together] == ["all"] * 3
+
+
+def test_an_interrupted_evaluation_goes_on(bracket, toy_methods, tmp_path, monkeypatch):
+    file = tmp_path / "new" / "journal"
+    arguments = ([bracket], CONFIG, ["quick", "slow"])
+    whole = evaluate_object_pose(*arguments, journal=file, quiet=True)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:2]) + "\n" + lines[2][:30])
+    toy_methods.clear()
+    resumed = evaluate_object_pose(*arguments, journal=file, quiet=True)
+    assert set(toy_methods) == {"slow"}
+    timed = ("ms_median", "ms_p99")
+    assert [{k: v for k, v in r.items() if k not in timed} for r in resumed] == [
+        {k: v for k, v in r.items() if k not in timed} for r in whole
+    ]
+    toy_methods.clear()
+    assert evaluate_object_pose(*arguments, journal=file, quiet=True) == resumed and toy_methods == []
+    with pytest.raises(ConfigError, match=r"belongs to another evaluation \(seed differ\)"):
+        evaluate_object_pose([bracket], replace(CONFIG, seed=5), ["quick"], journal=file, quiet=True)
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ConfigError, match="is no journal"):
+        evaluate_object_pose(*arguments, journal=tmp_path / "text", quiet=True)
 
 
 def test_unknown_method(bracket):

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 FRAME = "camera_optical_frame"
 SIZE = (120, 160)
 WAIT = 20.0
+COMPILE = 100.0  # on a machine where nothing is compiled yet, configuring takes its time
 START = 60.0  # a node imports torch first; on a busy machine that takes long
 
 
@@ -120,14 +121,14 @@ class Client:
         for messages in self.received.values():
             messages.clear()
 
-    def call(self, service_type, name, request):
+    def call(self, service_type, name, request, timeout=START):
         client = self.node.create_client(service_type, name)
         try:
             assert client.wait_for_service(START), f"service {name} is not there"
             done = threading.Event()
             future = client.call_async(request)
             future.add_done_callback(lambda _: done.set())
-            assert done.wait(START), f"service {name} does not answer"
+            assert done.wait(timeout), f"service {name} does not answer"
             return future.result()
         finally:
             self.node.destroy_client(client)
@@ -142,34 +143,24 @@ class Client:
         raise AssertionError(f"waited {timeout} s in vain: {what}")
 
 
-class NodeProcess:
-    """A pose_tracker in a process of its own."""
+class LifecycleProcess:
+    """A lifecycle node in a process of its own.
 
-    def __init__(self, client, command, namespace, parameters, extra=()):
-        from diagnostic_msgs.msg import DiagnosticArray
-        from geometry_msgs.msg import PoseWithCovarianceStamped
-        from rclpy.qos import QoSProfile
-        from sensor_msgs.msg import CameraInfo, Image
-        from tf2_msgs.msg import TFMessage
+    Args:
+        client: the test's own node.
+        command: Python script or module, and its arguments.
+        name: of the node, with its namespace.
+        parameters: of the node.
+        topics: what the client listens to: name -> (message type, topic, quality of service).
+        extra: more ROS arguments.
+    """
 
-        from dfips_ros.msg import TrackedObject
-
-        self.client = client
-        self.name = f"{namespace}/pose_tracker"
-        self.stamp = 100.0
-        node = client.node
-        self.mask_publisher = node.create_publisher(Image, f"{self.name}/mask", QoSProfile(depth=1))
-        self.image_publisher = node.create_publisher(Image, f"{self.name}/image", QoSProfile(depth=1))
-        self.info_publisher = node.create_publisher(CameraInfo, f"{self.name}/camera_info", QoSProfile(depth=1))
-        client.received.clear()
-        self.subscriptions = [
-            client.listen("pose", PoseWithCovarianceStamped, f"{self.name}/pose"),
-            client.listen("object", TrackedObject, f"{self.name}/tracked_object"),
-            client.listen("tf", TFMessage, "/tf", 100),
-            client.listen("diagnostics", DiagnosticArray, "/diagnostics"),
-        ]
+    def __init__(self, client, command, name, parameters, topics, extra=()):
+        self.client, self.name = client, name
+        client.forget()
+        self.subscriptions = [client.listen(key, *given) for key, given in topics.items()]
         self._log = tempfile.TemporaryFile()
-        arguments = ["--ros-args", "-r", f"__ns:={namespace}", *extra]
+        arguments = ["--ros-args", "-r", f"__ns:={name.rsplit('/', 1)[0] or '/'}", *extra]
         for key, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             arguments += ["-p", f"{key}:={text}"]
@@ -201,7 +192,7 @@ class NodeProcess:
 
         request = ChangeState.Request()
         request.transition.label = label
-        return self.client.call(ChangeState, f"{self.name}/change_state", request).success
+        return self.client.call(ChangeState, f"{self.name}/change_state", request, COMPILE).success
 
     def state(self):
         from lifecycle_msgs.srv import GetState
@@ -224,6 +215,48 @@ class NodeProcess:
         request.parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         results = self.client.call(SetParameters, f"{self.name}/set_parameters", request).results
         return [result.reason for result in results if not result.successful]
+
+    def connect(self, publisher, count=1):
+        what = f"subscription of {publisher.topic_name}"
+        self.client.wait(lambda: publisher.get_subscription_count() >= count, what, START)
+
+    def status(self, condition, what):
+        """Wait for a diagnostic status of this node that fulfils a condition."""
+
+        def find():
+            for array in reversed(list(self.client.received["diagnostics"])):
+                for status in array.status:
+                    if status.name == self.name and condition(status):
+                        return status
+            return None
+
+        return self.client.wait(find, f"diagnostic: {what}", START)
+
+
+class NodeProcess(LifecycleProcess):
+    """A pose_tracker in a process of its own."""
+
+    def __init__(self, client, command, namespace, parameters, extra=()):
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import PoseWithCovarianceStamped
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import CameraInfo, Image
+        from tf2_msgs.msg import TFMessage
+
+        from dfips_ros.msg import TrackedObject
+
+        name, node = f"{namespace}/pose_tracker", client.node
+        topics = {
+            "pose": (PoseWithCovarianceStamped, f"{name}/pose"),
+            "object": (TrackedObject, f"{name}/tracked_object"),
+            "tf": (TFMessage, "/tf", 100),
+            "diagnostics": (DiagnosticArray, "/diagnostics"),
+        }
+        self.stamp = 100.0
+        self.mask_publisher = node.create_publisher(Image, f"{name}/mask", QoSProfile(depth=1))
+        self.image_publisher = node.create_publisher(Image, f"{name}/image", QoSProfile(depth=1))
+        self.info_publisher = node.create_publisher(CameraInfo, f"{name}/camera_info", QoSProfile(depth=1))
+        super().__init__(client, command, name, parameters, topics, extra)
 
     # --- messages
 
@@ -301,33 +334,159 @@ class NodeProcess:
 
         return self.client.wait(answer, f"tracked_object for the mask of stamp {stamp}", timeout)
 
-    def connect(self, publisher, count=1):
-        what = f"subscription of {publisher.topic_name}"
-        self.client.wait(lambda: publisher.get_subscription_count() >= count, what, START)
 
-    def status(self, condition, what):
-        """Wait for a diagnostic status of this node that fulfils a condition."""
+class ArmProcess(LifecycleProcess):
+    """An ik_solver in a process of its own; this side plays the arm."""
 
-        def find():
-            for array in reversed(list(self.client.received["diagnostics"])):
-                for status in array.status:
-                    if status.name == self.name and condition(status):
-                        return status
-            return None
+    def __init__(self, client, command, namespace, parameters, extra=()):
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import PoseStamped
+        from sensor_msgs.msg import JointState
+        from std_msgs.msg import Float64MultiArray
+        from trajectory_msgs.msg import JointTrajectory
+        from visualization_msgs.msg import InteractiveMarkerFeedback
 
-        return self.client.wait(find, f"diagnostic: {what}", START)
+        from dfips_ros.msg import JointSolution
+
+        name, node = f"{namespace}/ik_solver", client.node
+        topics = {
+            "solution": (JointSolution, f"{name}/solution"),
+            "command": (JointState, f"{name}/joint_command", 100),
+            "trajectory": (JointTrajectory, f"{name}/joint_trajectory"),
+            "array": (Float64MultiArray, f"{name}/commands"),
+            "diagnostics": (DiagnosticArray, "/diagnostics"),
+        }
+        self.targets = node.create_publisher(PoseStamped, f"{name}/target_pose", 10)
+        self.markers = node.create_publisher(InteractiveMarkerFeedback, f"{name}/marker_feedback", 10)
+        self.joints = node.create_publisher(JointState, f"{namespace}/joint_states", 10)
+        super().__init__(client, command, name, parameters, topics, extra)
+
+    def handshake(self):
+        """Wait until publishers and subscriptions of both sides know each other."""
+        for subscription in self.subscriptions:
+            what = f"publisher of {subscription.topic_name}"
+            self.client.wait(lambda s=subscription: s.get_publisher_count() > 0, what, START)
+        for publisher in (self.targets, self.markers, self.joints):
+            self.connect(publisher)
+        self.client.forget()
+
+    def be_at(self, names, positions):
+        """Publish joint states until the node has them."""
+        from sensor_msgs.msg import JointState
+
+        message = JointState(name=[*names, "finger_joint"], position=[*map(float, positions), 0.01])
+
+        def heard():
+            self.joints.publish(message)
+            time.sleep(0.05)
+            arrays = list(self.client.received["diagnostics"])[-3:]
+            own = [status.message for array in arrays for status in array.status if status.name == self.name]
+            return bool(own) and "a motion cannot begin" not in own[-1]
+
+        self.client.wait(heard, "joint states arrived", START)
+
+    def target(self, pose, frame_id="base_link", age=0.0):
+        """A PoseStamped of a matrix (4, 4) or a Pose, stamped now."""
+        from geometry_msgs.msg import PoseStamped
+
+        from dfips_ros.nodes.conversions import pose_from_matrix, stamp_from_seconds
+
+        message = PoseStamped(pose=pose_from_matrix(pose) if isinstance(pose, np.ndarray) else pose)
+        message.header.frame_id = frame_id
+        message.header.stamp = stamp_from_seconds(time.time() - age)
+        return message
+
+    def send(self, message, publisher=None):
+        """Publish a target, wait for its answer."""
+        solutions = self.client.received["solution"]
+        count = len(solutions)
+        (publisher or self.targets).publish(message)
+        self.client.wait(lambda: len(solutions) > count, "an answer on ~/solution")
+        return solutions[-1]
 
 
-@pytest.fixture(scope="session")
-def node_process():
-    """Starts a node; what a failed test left running ends when the tests end."""
+def starter(kind):
+    """Starts nodes; what a failed test left running ends when the tests end."""
     nodes = []
 
     def start(*arguments):
-        nodes.append(NodeProcess(*arguments))
+        nodes.append(kind(*arguments))
         return nodes[-1]
 
     yield start
     for node in nodes:
         if node.process.poll() is None:
             node.process.kill()
+
+
+@pytest.fixture(scope="session")
+def node_process():
+    """Starts a pose_tracker."""
+    yield from starter(NodeProcess)
+
+
+@pytest.fixture(scope="session")
+def arm_process():
+    """Starts an ik_solver."""
+    yield from starter(ArmProcess)
+
+
+@pytest.fixture(scope="session")
+def lifecycle_process():
+    """Starts any lifecycle node."""
+    yield from starter(LifecycleProcess)
+
+
+@pytest.fixture(scope="session")
+def arm(arm_urdf):
+    """Its estimator, without weights."""
+    from dfips_ros.tasks.inverse_kinematics import InverseKinematicsEstimator
+
+    estimator = InverseKinematicsEstimator.from_urdf(arm_urdf, "tool0", "base_link")
+    estimator.solve(estimator.forward(np.zeros(6)), np.full(6, 0.1), 0.1)  # compiles, for the nodes too
+    return estimator
+
+
+IK_DEFAULTS = {
+    "max_joint_speed": 2.0,
+    "max_joint_step": 0.5,
+    "target_timeout": 0.5,
+    "joint_states_timeout": 3600.0,
+    "hold_time": 0.3,
+    "timeout": 0.2,
+    "publish_trajectory": False,
+    "publish_array": False,
+    "return_approximate": False,
+    "diagnostics_period": 0.1,
+}
+
+
+@pytest.fixture(scope="session")
+def ik_process(client, arm_file, arm):
+    """The node ik_solver for the arm; left unconfigured between tests."""
+    parameters = {"autostart": False, "urdf": arm_file, "tip": "tool0", "base": "base_link", "diagnostics_period": 0.1}
+    node = ArmProcess(client, ["-m", "dfips_ros.nodes.ik_solver"], "/arm", parameters)
+    yield node
+    assert node.stop() == 0, node.output()
+
+
+@pytest.fixture
+def solver(ik_process, arm):
+    """The node ik_solver, active, the arm at REST."""
+    ik_process.unconfigure()
+    ik_process.set_parameters(**IK_DEFAULTS)
+    assert ik_process.change("configure") and ik_process.change("activate"), ik_process.output()
+    ik_process.handshake()
+    ik_process.be_at(arm.joint_names, REST)
+    ik_process.client.forget()
+    yield ik_process
+    ik_process.unconfigure()
+
+
+REST = np.array([0.3, -0.6, 1.1, 0.4, -0.7, 0.8])
+
+
+@pytest.fixture
+def rest():
+    """Where the arm of ``solver`` is."""
+    return REST

@@ -20,8 +20,11 @@ from dfips_ros.nodes.parameters import (  # noqa: E402
     PoseTrackerParameters,
     specs_of,
 )
+from dfips_ros.nodes.tracker_factory import load_given_symmetries  # noqa: E402
 
-SPECS = {spec.name: spec for spec in specs_of(PoseTrackerParameters)}
+ALL_SPECS = {
+    f"{node}.{spec.name}": spec for node, tables in ros_api.NODES.items() for spec in specs_of(tables.parameters)
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,14 +51,14 @@ def make_reader(context):
         node.destroy_node()
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS.values(), ids=ALL_SPECS)
 def test_every_parameter_is_described_and_its_default_is_valid(spec):
     assert spec.description.endswith(".") and spec.allowed
     assert spec.check(spec.default) == spec.default
     assert spec.descriptor().description == spec.description
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("spec", ALL_SPECS.values(), ids=ALL_SPECS)
 def test_wrong_types_and_values_name_parameter_value_and_choices(spec):
     wrong = {bool: ["yes", 1], int: [1.5, "2", True], float: ["0.5", True], str: [3, None]}[type(spec.default)]
     if spec.choices:
@@ -121,6 +124,7 @@ def test_change_at_run_time(make_reader):
         ({"mesh": " "}, "mesh=''"),
         ({"mesh": "a.stl", "lost_iou": 0.9}, "init_iou=0.8.*lost_iou=0.9"),
         ({"mesh": "a.stl", "object_frame": "/box"}, "object_frame='/box'.*must not start"),
+        ({"mesh": "a.stl", "models_info_key": "5"}, "models_info_key='5'.*models_info"),
     ],
 )
 def test_checks_across_parameters(values, expected):
@@ -147,23 +151,47 @@ def test_mesh_uri_that_cannot_be_resolved(mesh):
         _ = PoseTrackerParameters(mesh=mesh).mesh_path
 
 
+def test_symmetries_are_taken_from_the_file_that_is_named(tmp_path):
+    mesh, info = tmp_path / "obj_000002.stl", tmp_path / "info.json"
+    info.write_text('{"2": {"symmetries_continuous": [{"axis": [0, 1, 0], "offset": [0, 0, 4]}]}, "part": {}}')
+    given = {"mesh": str(mesh), "mesh_scale": 0.001, "models_info": f"file://{info}"}
+    found = load_given_symmetries(PoseTrackerParameters(**given))
+    assert found is not None and found.axes.tolist() == [[0, 1, 0]] and found.offsets[0, 2] == pytest.approx(0.004)
+    found = load_given_symmetries(PoseTrackerParameters(**given, models_info_key="part"))
+    assert found is not None and found.is_trivial
+    assert load_given_symmetries(PoseTrackerParameters(mesh=str(mesh))) is None
+    with pytest.raises(ConfigError, match=r"models_info_key='9'.*expected an entry '9'; it has '2', 'part'"):
+        load_given_symmetries(PoseTrackerParameters(**given, models_info_key="9"))
+
+
 @pytest.mark.skipif(not (ROOT / "docs" / "ros_api.md").is_file(), reason="not run from a source checkout")
 def test_written_files_are_up_to_date(tmp_path):
-    """If this fails: python -P -m dfips_ros.nodes.ros_api --docs docs/ros_api.md --config config/pose_tracker.yaml"""
-    assert ros_api.main(["--docs", str(tmp_path / "d"), "--config", str(tmp_path / "c")]) == 0
-    assert (tmp_path / "d").read_text() == (ROOT / "docs" / "ros_api.md").read_text()
-    assert (tmp_path / "c").read_text() == (ROOT / "config" / "pose_tracker.yaml").read_text()
+    """If this fails, remake them: CONTRIBUTING.md, "Generated files"."""
+    files = [f"{node}.yaml" for node in ros_api.NODES]
+    written = ["--docs", str(tmp_path / "ros_api.md"), "--config", *(str(tmp_path / file) for file in files)]
+    assert ros_api.main(written) == 0
+    assert (tmp_path / "ros_api.md").read_text() == (ROOT / "docs" / "ros_api.md").read_text()
+    assert all((tmp_path / file).read_text() == (ROOT / "config" / file).read_text() for file in files)
 
 
-def test_parameters_file_has_every_parameter_with_its_default():
-    values = yaml.safe_load(ros_api.config_text())["/**/pose_tracker"]["ros__parameters"]
-    assert values == {name: spec.default for name, spec in SPECS.items()}
+def test_a_parameters_file_is_named_after_its_node(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        ros_api.main(["--config", str(tmp_path / "c.yaml")])
+    assert "pose_tracker, ik_solver" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node", ros_api.NODES)
+def test_parameters_file_has_every_parameter_with_its_default(node):
+    values = yaml.safe_load(ros_api.config_text(node))[f"/**/{node}"]["ros__parameters"]
+    assert values == {spec.name: spec.default for spec in specs_of(ros_api.NODES[node].parameters)}
 
 
 def test_the_node_takes_the_parameters_file(context, tmp_path):
     file = tmp_path / "pose_tracker.yaml"
     file.write_text(
-        ros_api.config_text().replace('mesh: ""', 'mesh: "part.stl"').replace("lost_frames: 3", "lost_frames: 9")
+        ros_api.config_text("pose_tracker")
+        .replace('mesh: ""', 'mesh: "part.stl"')
+        .replace("lost_frames: 3", "lost_frames: 9")
     )
     for namespace in ("/", "/robot/left"):
         arguments = ["--ros-args", "--params-file", str(file)]
@@ -173,10 +201,10 @@ def test_the_node_takes_the_parameters_file(context, tmp_path):
         assert (parameters.mesh, parameters.lost_frames) == ("part.stl", 9)
 
 
-def test_documentation_lists_every_endpoint_service_and_parameter():
-    text = ros_api.docs_text()
-    for name in [*ros_api.ENDPOINTS, *SPECS]:
-        endpoint = ros_api.ENDPOINTS.get(name)
-        assert f"| `{endpoint.topic if endpoint else name}` |" in text
-    for service, _, _ in ros_api.SERVICES:
-        assert f"| `{service}` |" in text
+@pytest.mark.parametrize("node", ros_api.NODES)
+def test_documentation_lists_every_endpoint_service_and_parameter(node):
+    text, tables = ros_api.docs_text(), ros_api.NODES[node]
+    text = text[text.index(f"## Node `{node}`") :]
+    named = [endpoint.topic for endpoint in tables.endpoints.values()] + [name for name, _, _ in tables.services]
+    for name in [*named, *(spec.name for spec in specs_of(tables.parameters))]:
+        assert f"| `{name}` |" in text

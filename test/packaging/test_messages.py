@@ -31,6 +31,16 @@ def test_states_are_those_of_the_tracker():
     }
 
 
+def test_joint_solution_round_trip():
+    from dfips_ros.msg import JointSolution
+
+    message = JointSolution(status=JointSolution.SOLVED, tip="tool0", names=["a", "b"], positions=[0.5, -1.5])
+    message.target.orientation.w = 0.5
+    message.position_error, message.jump, message.restarts, message.solve_time = 1e-5, 0.25, 3, 0.125
+    assert round_trip(message) == message
+    assert JointSolution().status == JointSolution.FAILED  # what nobody filled in is no solution
+
+
 def test_set_pose_round_trip():
     from dfips_ros.srv import SetPose
 

@@ -31,7 +31,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Imported only where they are installed.
-OPTIONAL = {"cv_bridge"}
+OPTIONAL = {"cv_bridge", "moveit_msgs", "h5py"}
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -88,13 +88,15 @@ def test_launch_config_and_messages_are_in_share():
         for path in source_files(ROOT / folder):
             assert (share / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
     assert (share / "msg" / "TrackedObject.msg").exists()
+    assert (share / "msg" / "JointSolution.msg").exists()
     assert (share / "srv" / "SetPose.srv").exists()
 
 
 def test_executables_are_installed():
     index = pytest.importorskip("ament_index_python.packages")
     prefix = Path(index.get_package_prefix("dfips_ros"))
-    assert os.access(prefix / "lib" / "dfips_ros" / "pose_tracker", os.X_OK)
+    for name in ("pose_tracker", "ik_solver", "demo_arm", "image_restorer"):
+        assert os.access(prefix / "lib" / "dfips_ros" / name, os.X_OK)
     assert shutil.which("dfips")
 
 

@@ -314,19 +314,12 @@ class CompiledStages:
         history = np.empty((count, length, 4, 4), np.float32)
         history[:, 0] = initial.detach().cpu().numpy()
         norms = np.empty((count, length), np.float32)
-        observed = tuple(
-            a.numpy()
-            for a in (
-                observation.camera, observation.mask, observation.valid, observation.signed_distance,
-                observation.contour, observation.contour_valid,
-            )
-        )  # fmt: skip
         packed = self.meshes.packed
         mesh = (packed.vertices, packed.faces, packed.vertex_start, packed.face_start)
         numbers = (float(c.adaptive), float(c.max_scalings), c.scaling, c.tolerance, c.enough)
         fixed = (
-            mesh, self.meshes.surface, observed, observation.mesh_index.numpy(), self._weights, self._starts,
-            self._width, numbers,
+            mesh, self.meshes.surface, observation.arrays(), observation.mesh_index.numpy(), self._weights,
+            self._starts, self._width, numbers,
         )  # fmt: skip
         single = len(observation) == 1
         for_each(count, lambda b: _unroll(*fixed, 0 if single else b, history[b], norms[b]))

@@ -3,24 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from ...checks import check_choice, check_range
+from ...checks import check_choice, check_range, config_from_dict
 from ...errors import ConfigError
 from ...solver import SolverConfig
 
 FEEDBACKS = ("contour", "image")
-T = TypeVar("T")
-
-
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build a config dataclass from a mapping; an unknown key raises :class:`ConfigError` that lists the known ones."""
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ConfigError(f"{kind.__name__}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-    return kind(**values)
 
 
 @dataclass(frozen=True)
@@ -56,8 +46,8 @@ class ObjectPoseConfig:
     def from_dict(values: dict[str, Any]) -> ObjectPoseConfig:
         """The inverse of :meth:`to_dict`; unknown keys are refused."""
         plain = dict(values)
-        solver = from_dict(SolverConfig, plain.pop("solver", {}))
-        return from_dict(ObjectPoseConfig, {**plain, "solver": solver})
+        solver = config_from_dict(SolverConfig, plain.pop("solver", {}))
+        return config_from_dict(ObjectPoseConfig, {**plain, "solver": solver})
 
 
 @dataclass(frozen=True)

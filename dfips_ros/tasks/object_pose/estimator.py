@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
-from ...errors import ConfigError, MaskError, PoseError, ShapeError
+from ...errors import MaskError, PoseError, ShapeError
 from ...geometry import rotation_angle
 from ...processes.contour import NUM_SURFACE, compare
 from ...processes.mesh import Mesh, load_mesh
 from ...processes.observation import SilhouetteObservation, observe
 from ...processes.silhouette import RasterRenderer
+from ...solver import pick_device
 from .covariance import metric_pose, normalised_pose, pose_covariance, update_covariance
 from .crop import VirtualCamera, look_at_box, mask_bounds
 from .gauss_newton import ContourGaussNewton
@@ -61,23 +62,6 @@ class ObjectPoseSolution:
     solve_time: float
     alternatives: tuple[np.ndarray, ...] = ()
     truncated: bool = False
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; anything else is a torch device.
-
-    Raises:
-        ConfigError: no such device, or CUDA is asked for and there is none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as cause:
-        raise ConfigError(f"device={device!r}: expected auto, cpu or cuda.") from cause
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r}: this machine has no CUDA device. Use auto or cpu.")
-    return chosen
 
 
 class ObjectPoseEstimator:

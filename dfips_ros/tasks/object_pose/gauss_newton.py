@@ -239,18 +239,11 @@ class ContourGaussNewton:
         )  # fmt: skip
         poses = np.ascontiguousarray(initial.detach().cpu().double().numpy()).copy()
         count, length = len(poses), c.iterations + 1
-        observed = tuple(
-            a.numpy()
-            for a in (
-                observation.camera, observation.mask, observation.valid, observation.signed_distance,
-                observation.contour, observation.contour_valid,
-            )
-        )  # fmt: skip
         history, ious = np.empty((count, length, 4, 4)), np.empty((count, length))
         steps = np.zeros(count, np.int64)
         packed = self.meshes.packed
         mesh = (packed.vertices, packed.faces, packed.vertex_start, packed.face_start)
-        fixed = (mesh, observation.mesh_index.numpy(), observed, numbers)
+        fixed = (mesh, observation.mesh_index.numpy(), observation.arrays(), numbers)
         single = len(observation) == 1
 
         def minimise(b: int) -> None:

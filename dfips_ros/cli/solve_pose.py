@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dfips solve``: one mask in, one pose out."""
+"""``dfips solve object_pose``: one mask in, one pose out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DfipsError
+from ..errors import ConfigError, DfipsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,11 +44,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("task", choices=["object_pose"], help="what to solve")
     parser.add_argument("--mesh", type=Path, required=True, help="the object (obj, stl, ply, dae, glb), in metres")
     parser.add_argument("--mask", type=Path, required=True, help="png of the full image size, non-zero on the object")
     parser.add_argument("--camera", type=Path, required=True, help="calibration as camera_calibration writes it")
     parser.add_argument("--scale", type=float, default=1.0, help="factor to metres: 0.001 for millimetres (1)")
+    parser.add_argument("--models-info", type=Path, metavar="FILE",
+                        help="symmetries: a BOP models_info.json in the mesh's unit (found on the mesh)")  # fmt: skip
+    parser.add_argument("--models-info-key", metavar="KEY",
+                        help="its entry (the mesh's file name, or the number in it: obj_000005.ply is 5)")  # fmt: skip
     parser.add_argument("--label", type=int, help="the mask is a label image, the object has this value")
     parser.add_argument("--initial", type=Path, metavar="POSE", help="YAML file of a pose to start from")
     parser.add_argument("--image", type=Path, help="colour image for the overlay (by default the mask)")
@@ -63,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from ..tasks.object_pose import ObjectPoseEstimator
+    from ..tasks.object_pose.models_info import load_symmetries
     from .files import read_camera, read_mask, read_pose, rectify, write_json
 
     if options.overlay:
@@ -74,8 +78,13 @@ def run(options: argparse.Namespace) -> int:
     if camera.is_distorted:
         mask = rectify(mask, camera, nearest=True)
     weights = str(options.weights) if options.weights else None
+    symmetries = None
+    if options.models_info:
+        symmetries = load_symmetries(options.models_info, options.mesh, options.models_info_key or "", options.scale)
+    elif options.models_info_key:
+        raise ConfigError("--models-info-key belongs to --models-info FILE, which has the entry. Give both.")
     estimator = ObjectPoseEstimator.from_mesh(
-        str(options.mesh), scale=options.scale, device=options.device, weights=weights
+        str(options.mesh), scale=options.scale, device=options.device, weights=weights, symmetries=symmetries
     )
     print("Getting ready (the first time on a machine: compiling, up to a minute) ...", file=sys.stderr)
     estimator.warm_up()  # so that the solve time is not that of a compiler

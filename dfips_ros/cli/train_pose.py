@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dfips train``: make weights."""
+"""``dfips train object_pose``: make weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ Then use them: dfips solve object_pose --weights bracket.safetensors ...   (or t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("task", choices=["object_pose"], help="what to train")
     parser.add_argument("--mesh", nargs="+", default=[], metavar="M", help="mesh files, or folders of them")
     parser.add_argument("--shapes", type=int, help="generated shapes to train on besides (0 with --mesh, else 2000)")
     parser.add_argument("--stretch-copies", type=int, default=0, metavar="N",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dfips demo``: the pose tracker on real ROS 2 topics, against the truth."""
+"""``dfips demo object_pose``: the pose tracker on real ROS 2 topics, against the truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("task", nargs="?", default="object_pose", choices=["object_pose"], help="what to demonstrate")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results (out/demo)")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the generated part (20)")
     parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts (all three)")
@@ -88,7 +87,9 @@ def run(options: argparse.Namespace) -> int:
     print(f"Machine: {machine_line(machine)}", file=sys.stderr)
 
     summaries, problems, pictures = [], [], []
-    for name in names:
+    for number, name in enumerate(names, start=1):
+        if not progress:  # a log shows no bars
+            print(f"Part {number} of {len(names)}: {name}, up to {options.seconds:g} s of frames", file=sys.stderr)
         if name == GENERATED:
             part = generated_part(options.seconds, options.seed, options.mesh, options.scale, progress)
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dfips bench``: time and memory on this machine."""
+"""``dfips bench object_pose``: time and memory on this machine."""
 
 from __future__ import annotations
 

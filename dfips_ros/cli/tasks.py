@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which module of this folder does which task of which command: the one place to register another.
+
+A module has ``DESCRIPTION`` (its first line is the summary in lists), ``add_arguments(parser)`` and ``run(options)``,
+and imports nothing slow before ``run``.
+"""
+
+from __future__ import annotations
+
+SUMMARIES = {
+    "demo": "see a task at work over ROS 2 topics, compared with the truth",
+    "solve": "solve one problem: an object's pose in a mask, for example",
+    "train": "train the solver of a task",
+    "evaluate": "compare methods on the same inputs and write a CSV",
+    "table": "turn a CSV of `dfips evaluate` or `dfips bench` into a Markdown table",
+    "bench": "measure time and memory on this machine",
+}
+
+# command -> task -> module
+TASKS = {
+    "demo": {"object_pose": "demo_pose", "inverse_kinematics": "demo_ik"},
+    "solve": {"object_pose": "solve_pose", "inverse_kinematics": "solve_ik", "deblocking": "solve_deblocking"},
+    "train": {"object_pose": "train_pose", "inverse_kinematics": "train_ik", "deblocking": "train_deblocking"},
+    "evaluate": {"object_pose": "evaluate_pose", "deblocking": "evaluate_deblocking"},
+    "bench": {"object_pose": "bench_pose", "inverse_kinematics": "bench_ik"},
+}
+
+# Commands that are this task's when none is named: `dfips demo --seconds 10` is `dfips demo object_pose --seconds 10`.
+DEFAULT_TASKS = {"demo": "object_pose", "bench": "object_pose"}
+
+# Commands without tasks; the module has the command's name.
+PLAIN = ("table",)
