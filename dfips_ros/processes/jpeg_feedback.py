@@ -12,7 +12,6 @@ from .jpeg import round_trip
 from .jpeg_dct import JpegObservation, dct
 
 CELL_LIMIT = 2.0  # cells are clipped to +-2 quantisation steps
-NORM_FLOOR = 1e-9  # a decoded JPEG may explain itself exactly, and there is work to do all the same
 
 
 class PlaneSpace:
@@ -52,5 +51,5 @@ class JpegFeedback:
             cells = torch.cat([observation.levels, offset], dim=1).clamp_(-CELL_LIMIT, CELL_LIMIT)
             inputs |= {"simulated": simulated, "residual": simulated - planes, "cells": cells}
             residual = inputs["residual"].flatten(1)
-            norm = torch.linalg.vector_norm(residual, dim=1) * (255.0 / residual.shape[1] ** 0.5) + NORM_FLOOR
+            norm = torch.linalg.vector_norm(residual, dim=1) * (255.0 / residual.shape[1] ** 0.5)
         return FeedbackFeatures(inputs, norm)

@@ -33,7 +33,7 @@ class SolverConfig:
         tolerance: relative growth of the residual that is still accepted.
         keep_best: return the estimate with the smallest residual of the history, not the last one.
         enough: an element whose residual norm is at most this is left as it is by the remaining stages (the history
-            repeats its estimate); 0 leaves only what is explained exactly.
+            repeats its estimate); 0 runs all stages on all elements.
     """
 
     num_stages: int = 5
@@ -114,7 +114,7 @@ class FeedbackSolver(nn.Module):
         features = self.feedback(observation, estimate)
         history, norms = [estimate], [features.residual_norm]
         for t in range(self.config.num_stages if num_stages is None else num_stages):
-            if not bool((features.residual_norm <= self.config.enough).all()):
+            if bool(self._wanted(features).any()):
                 update = self.stage(t)(features)
                 estimate, features = self._step(observation, estimate, features, update)
             history.append(estimate)
@@ -131,7 +131,7 @@ class FeedbackSolver(nn.Module):
     ) -> tuple[Tensor, FeedbackFeatures]:
         trial = self.space.apply(estimate, update)
         trial_features = self.feedback(observation, trial)
-        wanted = ~(features.residual_norm <= self.config.enough)  # NaN is wanted too
+        wanted = self._wanted(features)
         if not self.config.adaptive:
             return self._kept(wanted, trial, trial_features, estimate, features)
         limit = features.residual_norm * (1.0 + self.config.tolerance)
@@ -145,6 +145,11 @@ class FeedbackSolver(nn.Module):
             trial_features = trial_features.scattered(worse, self.feedback(observation[worse], shorter))
         accepted = wanted & (trial_features.residual_norm <= limit)
         return self._kept(accepted, trial, trial_features, estimate, features)
+
+    def _wanted(self, features: FeedbackFeatures) -> Tensor:
+        """Which elements (B,) the remaining stages work on; NaN is wanted."""
+        norm = features.residual_norm
+        return torch.ones_like(norm, dtype=torch.bool) if self.config.enough == 0.0 else ~(norm <= self.config.enough)
 
     @staticmethod
     def _kept(

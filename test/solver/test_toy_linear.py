@@ -144,6 +144,28 @@ def test_stages_stop_when_it_is_enough():
     assert torch.allclose(solution.estimate, truth, atol=1e-4)
 
 
+def test_enough_is_judged_for_each_element():
+    solver = make(lambda: LinearStage(-torch.linalg.inv(A)), num_stages=2, enough=1e-3)
+    observation, initial, truth = next(batches())
+    initial = initial.clone()
+    initial[0] = truth[0]  # explained already
+    solution = solver.estimate(observation, initial)
+    assert torch.equal(solution.history[1][0], initial[0])
+    assert not torch.equal(solution.history[1][1:], initial[1:])
+
+
+def test_without_enough_what_is_explained_is_worked_on_too():
+    class Mover(LinearStage):
+        def forward(self, features):
+            return torch.ones_like(super().forward(features))
+
+    solver = make(lambda: Mover(A), num_stages=1, adaptive=False, keep_best=False)
+    _, _, truth = next(batches())
+    solution = solver.estimate(truth @ A.T, truth)
+    assert float(solution.residual_norms[:, 0].max()) < 1e-5
+    assert torch.allclose(solution.estimate, truth + 1.0)
+
+
 def test_batch_is_consistent():
     solver = make(lambda: LinearStage(-2.2 * torch.linalg.inv(A)), num_stages=3)
     observation, initial, _ = next(batches())

@@ -256,7 +256,7 @@ def _unroll(mesh, surface, observed, index, weights, starts, width, numbers, o, 
         else:
             history[t + 1], norms[t + 1] = history[t], norms[t]
         t += 1
-        if t == stages or norms[t] <= enough:
+        if t == stages or (enough > 0.0 and norms[t] <= enough):
             break
         _stage_update(present, weights[min(t, weights.shape[0] - 1)], starts, scratch, update)
         scalings = 0
