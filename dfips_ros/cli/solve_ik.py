@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=float, nargs="+", metavar="Q", help="joint positions to start from")
     parser.add_argument("--srdf", type=Path, help="refuse solutions in which the robot touches itself")
     parser.add_argument("--timeout", type=float, default=0.05, metavar="S", help="seconds (0.05)")
-    parser.add_argument("--position-tolerance", type=float, metavar="M", help="metres (0.0001)")
-    parser.add_argument("--orientation-tolerance", type=float, metavar="RAD", help="radians (0.001)")
+    parser.add_argument("--position-tolerance", type=float, metavar="M", help="metres (1e-05)")
+    parser.add_argument("--orientation-tolerance", type=float, metavar="RAD", help="radians (1e-05)")
     parser.add_argument("--max-step", type=float, metavar="RAD", help="no joint farther from the seed than this")
     parser.add_argument("--position-only", action="store_true", help="any orientation will do")
     parser.add_argument("--approximate", action="store_true", help="where out of reach, come as near as possible")
@@ -69,10 +69,10 @@ def run(options: argparse.Namespace) -> int:
             config = replace(config, **{name: getattr(options, name)})
     if options.max_step is not None and options.seed is None:
         raise ConfigError("--max-step: expected --seed too, from which it is measured.")
+    print("Getting ready (the first time on a machine: compiling, up to a minute) ...", file=sys.stderr)
     estimator = InverseKinematicsEstimator.from_urdf(
         options.urdf, options.tip, options.base, "cpu", options.weights, config, options.srdf
     )
-    print("Getting ready (the first time on a machine: compiling, up to a minute) ...", file=sys.stderr)
     middle = 0.5 * (estimator.lower + estimator.upper)
     estimator.solve(estimator.forward(middle), middle, options.timeout)  # so that the solve time is not a compiler's
     solution = estimator.solve(target, options.seed, options.timeout)

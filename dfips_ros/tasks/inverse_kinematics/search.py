@@ -30,7 +30,7 @@ PATIENCE = 4
 SEED_DAMPING, STAGE_DAMPING, RESTART_DAMPING, NEAR_DAMPING = 0.1, 1.0, 0.1, 1.0
 NEARBY = 0.5  # radians (or metres): a solution within it is no jump
 NEAR_POSITION = 0.3  # metres: a seed whose pose is nearer to the target should have a solution nearby
-NEAR_TRIES = 4
+NEAR_TRIES = 16
 POSTURE_STEPS = 40
 POSE_TOLERANCE = 1e-3
 
