@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from-weights", metavar="FILE", help="start from these weights")
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (3)")
-    parser.add_argument("--width", type=int, help="hidden width of a stage (128)")
+    parser.add_argument("--shared-weights", action="store_true", help="one network for all stages")
+    parser.add_argument("--width", type=int, help="hidden width of a stage (256)")
     parser.add_argument("--batch-size", type=int, help="targets in a batch (512)")
     parser.add_argument("--learning-rate", type=float, help="peak of the schedule (0.002)")
     parser.add_argument("--bfloat16", action="store_true",
@@ -77,6 +78,8 @@ def training_config(options: argparse.Namespace) -> KinematicsTrainingConfig:
     model, training = config.model, config.training
     if options.stages is not None:
         model = replace(model, solver=replace(model.solver, num_stages=options.stages))
+    if options.shared_weights:
+        model = replace(model, solver=replace(model.solver, shared_weights=True))
     if options.width is not None:
         model = replace(model, width=options.width)
     training = replace(

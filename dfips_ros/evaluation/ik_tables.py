@@ -28,8 +28,11 @@ def ik_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         parts.append(_solvers([row for row in own if row["part"] == "single"]))
         stages = [row for row in own if row["part"] == "stages"]
         if stages:
-            parts.append("Learned stages alone, no polish, cold seeds (stage 0: the seed):\n")
-            parts.append(_table(("after stage", *_STAGE_FIGURES.values()), [_stage_cells(row) for row in stages]))
+            parts.append(
+                "Learned stages alone, no polish (stage 0: the start), from the cold seed, and from several starts, "
+                "of which the one that ends nearest counts:\n"
+            )
+            parts.append(_table(("starts", "after stage", *_STAGE_FIGURES.values()), [_stage_cells(r) for r in stages]))
     batches = [row for row in rows if row["part"] == "batch"]
     if batches:
         parts.append("## Batches, cold seeds\n")
@@ -64,7 +67,7 @@ def _explanation(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _stage_cells(row: Mapping[str, Any]) -> list[str]:
-    return [str(row["stage"]), *(_number(row[name], 3) for name in _STAGE_FIGURES)]
+    return [str(row["starts"]), str(row["stage"]), *(_number(row[name], 3) for name in _STAGE_FIGURES)]
 
 
 def _solvers(rows: Sequence[Mapping[str, Any]]) -> str:

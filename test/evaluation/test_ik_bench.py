@@ -116,11 +116,12 @@ def test_tables():
          "solved_percent": solved, "ms_median": 0.25, "ms_p99": 1.5, "jumps_percent": float("nan"), "machine": "abacus"}
         for regime, solved in (("cold", 50.0), ("warm", 100.0))
     ]  # fmt: skip
-    rows.append({**empty, "part": "stages", "robot": "r", "stage": 1, "position_mean_mm": 6.4, "machine": "abacus"})
+    rows.append({**empty, "part": "stages", "robot": "r", "starts": 8, "stage": 1, "position_mean_mm": 6.4,
+                 "machine": "abacus"})  # fmt: skip
     rows.append({**empty, "part": "batch", "robot": "r", "batch": 5, "cores": 2, "solved_percent": 99.5,
                  "poses_per_second": 1234.5})  # fmt: skip
     text = ik_markdown(rows)
     assert "| m (1.2) | 50.00 | 0.250 | 1.500 | 100.00 | 0.250 | 1.500 | – | – |" in text
-    assert "| 1 | 6.400 | – | – | – |" in text and "| r | 5 | 2 | 99.50 | 1234 |" in text
+    assert "| 8 | 1 | 6.400 | – | – | – |" in text and "| r | 5 | 2 | 99.50 | 1234 |" in text
     assert "- machine: abacus" in text and "(7 per robot)" in text
     assert ik_markdown([]) == ""
