@@ -219,6 +219,9 @@ class LifecycleProcess:
     def connect(self, publisher, count=1):
         what = f"subscription of {publisher.topic_name}"
         self.client.wait(lambda: publisher.get_subscription_count() >= count, what, START)
+        for subscription in self.subscriptions:
+            what = f"publisher of {subscription.topic_name}"
+            self.client.wait(lambda s=subscription: s.get_publisher_count() > 0, what, START)
 
     def status(self, condition, what):
         """Wait for a diagnostic status of this node that fulfils a condition."""
