@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     import time
 
     from ..evaluation.ik_path import moving_target
-    from ..evaluation.ik_robots import find_robot
+    from ..processes.example_robots import example_robot
     from ..processes.kinematics import SerialChain
     from .demo_ik_run import failures, follow, summarise, table
     from .files import write_json
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     if options.urdf is not None:
         urdf, tip, base = options.urdf, options.tip, options.base
     else:
-        robot = find_robot(options.robot)
+        robot = example_robot(options.robot)
         urdf, tip, base = robot.urdf, robot.tip, robot.base
     chain = SerialChain.from_urdf(urdf, tip, base)
     path = moving_target(chain, options.seconds, options.rate, options.seed)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from .training_options import add_training_options, with_training_options
 
 DESCRIPTION = """\
 Train the deblocking solver, or the DnCNN baseline, on your own clean images.
@@ -24,23 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--images", nargs="+", required=True, metavar="I", help="lossless images, or folders of them")
     parser.add_argument("--held-out", type=int, default=12, metavar="N", help="images kept for validation (12)")
-    parser.add_argument("--minutes", type=float, default=30.0, help="stop after that long, resumed time included (30)")
-    parser.add_argument("--batches", type=int, metavar="N", help="stop after that many batches")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted or finished training of --out")
-    parser.add_argument("--out", type=Path, default=Path("deblocking.safetensors"), help="weights file to write")
     parser.add_argument("--network", default="dct_unet", choices=["dct_unet", "dncnn"], help="what to train (dct_unet)")
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (3; dncnn has 1)")
     parser.add_argument("--width", type=int, help="channels (48)")
     parser.add_argument("--depth", type=int, help="residual blocks (2), or convolutions of dncnn (10)")
     parser.add_argument("--batch-size", type=int, help="crops in a batch (16)")
     parser.add_argument("--crop-size", type=int, help="side of a crop in pixels, a multiple of 8 (64)")
-    parser.add_argument("--learning-rate", type=float, help="peak of the schedule (0.001)")
-    parser.add_argument("--bfloat16", action="store_true",
-                        help="matrix products in bfloat16: faster where the processor has it")  # fmt: skip
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to train (auto)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and examples (0)")
-    parser.add_argument("--json", metavar="FILE", help="write how it went as JSON; - for stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar; none is drawn into files and pipes")
+    add_training_options(parser, "deblocking.safetensors", minutes=30.0, learning_rate=1e-3)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,11 +69,7 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
         data = replace(data, crop_size=options.crop_size)
     if options.batch_size is not None:
         data = replace(data, batch_size=options.batch_size, tables_per_batch=min(8, options.batch_size))
-    training = TrainingConfig(
-        minutes=options.minutes, max_batches=options.batches, seed=options.seed, bfloat16=options.bfloat16
-    )
-    if options.learning_rate is not None:
-        training = replace(training, learning_rate=options.learning_rate)
+    training = with_training_options(TrainingConfig(), options)
     device = str(pick_device(options.device))
     return DeblockingTrainingConfig(
         tuple(options.images), options.held_out, str(options.out), device, model, data, training

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .training_options import add_training_options, with_training_options
+
 DESCRIPTION = """\
 Train the feedback solver; training data are rendered on the fly, nothing is downloaded.
 
@@ -28,15 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shapes", type=int, help="generated shapes to train on besides (0 with --mesh, else 2000)")
     parser.add_argument("--stretch-copies", type=int, default=0, metavar="N",
                         help="copies of every mesh, stretched at random, to train on besides (0)")  # fmt: skip
-    parser.add_argument("--bfloat16", action="store_true",
-                        help="matrix products in bfloat16: faster where the processor has it")  # fmt: skip
     parser.add_argument("--scale", type=float,
                         help="factor from the files' numbers to metres (0.001 for millimetres); meshes that are not "
                         "in metres after it are refused; without it every unit is taken")  # fmt: skip
-    parser.add_argument("--minutes", type=float, default=10.0, help="stop after that long, resumed time included (10)")
-    parser.add_argument("--batches", type=int, metavar="N", help="stop after that many batches")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted or finished training of --out")
-    parser.add_argument("--out", type=Path, default=Path("object_pose.safetensors"), help="weights file to write")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--from-weights", metavar="FILE", help="start from these weights")
     start.add_argument("--from-shipped", action="store_true", help="start from the weights that ship")
@@ -44,10 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what a stage sees: contour rows, or the paper's difference image (contour)")  # fmt: skip
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (5)")
     parser.add_argument("--batch-size", type=int, help="poses in a batch (96)")
-    parser.add_argument("--learning-rate", type=float, help="peak of the schedule (0.001)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and examples (0)")
-    parser.add_argument("--json", metavar="FILE", help="write how it went as JSON; - for stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar; none is drawn into files and pipes")
+    add_training_options(parser, "object_pose.safetensors", minutes=10.0, learning_rate=1e-3)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,7 +70,6 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
     """The options as a :class:`PoseTrainingConfig`; what was not given keeps its default."""
     from dataclasses import replace
 
-    from ..solver import TrainingConfig
     from ..tasks.object_pose.config import ObjectPoseConfig, PoseDataConfig
     from ..tasks.object_pose.training_recipe import PoseTrainingConfig
 
@@ -88,12 +80,6 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
     data: PoseDataConfig = replace(defaults.data, seed=options.seed)
     if options.batch_size is not None:
         data = replace(data, batch_size=options.batch_size)
-    training: TrainingConfig = replace(
-        defaults.training, minutes=options.minutes, max_batches=options.batches, seed=options.seed,
-        bfloat16=options.bfloat16,
-    )  # fmt: skip
-    if options.learning_rate is not None:
-        training = replace(training, learning_rate=options.learning_rate)
     shapes = options.shapes if options.shapes is not None else 0 if options.mesh else 2000
     return PoseTrainingConfig(
         meshes=tuple(options.mesh),
@@ -104,7 +90,7 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
         initial_weights=_initial_weights(options),
         model=model,
         data=data,
-        training=training,
+        training=with_training_options(defaults.training, options),
     )
 
 

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from ..checks import check_range
 from ..errors import ConfigError
+from ..processes.example_robots import ExampleRobot, example_robot
 from ..processes.kinematics import SerialChain
 from ..tasks.inverse_kinematics import InverseKinematicsConfig, InverseKinematicsEstimator
 from ..tasks.inverse_kinematics.weights import find_weights, load_weights
 from .ik_path import ANGLE_LIMIT, POSITION_LIMIT, pose_errors
 from .ik_peers import PEERS, PeerArm, PeerError, Solver, peer_version, write_plain_urdf
-from .ik_robots import Robot, find_robot
 
 OURS = {
     "ours": "ours",
@@ -69,7 +69,7 @@ class IkBenchConfig:
 
     def __post_init__(self) -> None:
         for name in self.robots:
-            find_robot(name)
+            example_robot(name)
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
             raise ConfigError(f"methods: unknown {', '.join(unknown)}; known are {', '.join(METHODS)}.")
@@ -150,7 +150,7 @@ def _ours(estimator: InverseKinematicsEstimator, timeout: float) -> Solver:
 
 
 def bench_robot(
-    robot: Robot,
+    robot: ExampleRobot,
     config: IkBenchConfig,
     weights: str | None = None,
     quiet: bool = False,
@@ -270,6 +270,6 @@ def bench(
         note: called with a line for everything that is left out.
     """
     rows: Sequence[dict[str, Any]] = [
-        row for name in config.robots for row in bench_robot(find_robot(name), config, weights, quiet, note)
+        row for name in config.robots for row in bench_robot(example_robot(name), config, weights, quiet, note)
     ]
     return [{**row, **(provenance or {})} for row in rows]

@@ -81,8 +81,7 @@ class _GaussNewton(_CropMethod):
 
     def __call__(self, mask: np.ndarray, camera: np.ndarray, initial: np.ndarray) -> np.ndarray:
         virtual, observation, start = self.crop(mask, camera, initial)
-        repeated = observation[torch.zeros(self.starts, dtype=torch.long)]
-        found = self.first.estimate(repeated, starts_around(start, self.starts))
+        found = self.first.estimate(observation, starts_around(start, self.starts))
         best = int(found.residual_norms[:, -1].argmin())
         fine = look_at_box(mask_bounds(mask), camera, 256, 1.3)
         crop, valid = fine.warp(mask, camera)

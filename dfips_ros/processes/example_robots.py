@@ -9,6 +9,8 @@ from pathlib import Path
 from ..checks import check_choice
 from ..errors import MissingDependencyError, require
 
+PACKAGE = "example-robot-data"
+
 
 @dataclass(frozen=True)
 class ExampleRobot:
@@ -17,13 +19,13 @@ class ExampleRobot:
     Attributes:
         name: short name.
         file: URDF, below the package's folder of robots.
-        base: first link; None for the root.
+        base: first link.
         tip: last link.
     """
 
     name: str
     file: str
-    base: str | None
+    base: str
     tip: str
 
     @property
@@ -31,9 +33,12 @@ class ExampleRobot:
         """The URDF file.
 
         Raises:
-            MissingDependencyError: ``example-robot-data`` is not installed.
+            MissingDependencyError: ``example-robot-data`` is not installed, or lacks the file.
         """
-        return robots_folder() / self.file
+        path = robots_folder() / self.file
+        if not path.is_file():
+            raise _missing()
+        return path
 
 
 EXAMPLE_ROBOTS = {
@@ -42,9 +47,9 @@ EXAMPLE_ROBOTS = {
         ExampleRobot("panda", "panda_description/urdf/panda.urdf", "panda_link0", "panda_hand_tcp"),
         ExampleRobot("ur5", "ur_description/urdf/ur5_robot.urdf", "base_link", "tool0"),
         ExampleRobot("xarm7", "xarm_description/urdf/xarm7.urdf", "link_base", "link_eef"),
-        ExampleRobot("kinova", "kinova_description/robots/kinova.urdf", None, "j2s6s200_end_effector"),
-        ExampleRobot("z1", "z1_description/urdf/z1.urdf", None, "gripperStator"),
-        ExampleRobot("so101", "so_arm_description/urdf/so101.urdf", None, "gripper_frame_link"),
+        ExampleRobot("kinova", "kinova_description/robots/kinova.urdf", "j2s6s200_link_base", "j2s6s200_end_effector"),
+        ExampleRobot("z1", "z1_description/urdf/z1.urdf", "link00", "gripperStator"),
+        ExampleRobot("so101", "so_arm_description/urdf/so101.urdf", "base_link", "gripper_frame_link"),
     )
 }
 
@@ -55,16 +60,20 @@ def robots_folder() -> Path:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    require("pinocchio", "Finding example robots", "pip install pin example-robot-data")
+    require("pinocchio", "Finding example robots", f"pip install pin {PACKAGE}")
     import pinocchio
 
     for parent in Path(pinocchio.__file__).resolve().parents:
-        folder = parent / "share" / "example-robot-data" / "robots"
+        folder = parent / "share" / PACKAGE / "robots"
         if folder.is_dir():
             return folder
-    raise MissingDependencyError(
-        "The example robots need the package 'example-robot-data', which is not installed. Install it with: "
-        "pip install example-robot-data"
+    raise _missing()
+
+
+def _missing() -> MissingDependencyError:
+    return MissingDependencyError(
+        f"The URDFs of the example robots come with the package '{PACKAGE}', which is not installed. Install it with: "
+        f"pip install {PACKAGE}. Or give a URDF of your own."
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dfips_ros.cli.main import main
-from dfips_ros.evaluation.ik_robots import ROBOTS
 from dfips_ros.geometry import quaternion_xyzw_from_matrix
+from dfips_ros.processes.example_robots import EXAMPLE_ROBOTS as ROBOTS
 from dfips_ros.processes.kinematics import SerialChain
 
 TRUTH = np.array([0.4, -0.7, 1.0, 0.3, -0.8, 0.6])

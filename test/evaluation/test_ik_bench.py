@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from dfips_ros.errors import ConfigError, MissingDependencyError
-from dfips_ros.evaluation import ik_peers, ik_robots
+from dfips_ros.evaluation import ik_peers
 from dfips_ros.evaluation.ik_bench import COLUMNS, IkBenchConfig, judge, make_problems, measure
 from dfips_ros.evaluation.ik_peers import PEERS, PeerArm, PeerError, write_plain_urdf
 from dfips_ros.evaluation.ik_tables import ik_markdown
+from dfips_ros.processes import example_robots
 from dfips_ros.processes.kinematics import SerialChain
 
 
@@ -95,11 +96,11 @@ def test_a_peer_that_is_not_installed(chain, monkeypatch, tmp_path):
 
 
 def test_robots_need_their_package(monkeypatch):
-    monkeypatch.setattr(ik_robots, "PACKAGE", "surely-not-installed")
+    monkeypatch.setattr(example_robots, "PACKAGE", "surely-not-installed")
     with pytest.raises(MissingDependencyError, match="pip install surely-not-installed"):
-        _ = ik_robots.find_robot("ur5").urdf
+        _ = example_robots.example_robot("ur5").urdf
     with pytest.raises(ConfigError, match="panda, ur5"):
-        ik_robots.find_robot("hal")
+        example_robots.example_robot("hal")
 
 
 @pytest.mark.parametrize("values", [{"targets": 1}, {"warm": -1.0}, {"timeout": 0.0}, {"robots": ("x",)},
