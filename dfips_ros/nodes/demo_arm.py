@@ -22,6 +22,7 @@ from sensor_msgs.msg import JointState
 
 from ..errors import DfipsError
 from ..processes.kinematics import SerialChain
+from .stop_signals import RosUntilSignal
 
 RATE = 100.0
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -82,15 +83,15 @@ def main(arguments: list[str] | None = None) -> int:
     except DfipsError as error:
         print(error, file=sys.stderr)
         return 2
-    rclpy.init(args=given)
-    arm = DemoArm(start, options.rate)
-    try:
-        rclpy.spin(arm)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        arm.destroy_node()
-        rclpy.try_shutdown()
+    with RosUntilSignal(given):
+        arm = DemoArm(start, options.rate)
+        try:
+            rclpy.spin(arm)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            arm.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 

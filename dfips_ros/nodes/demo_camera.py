@@ -27,6 +27,7 @@ from std_msgs.msg import Header
 
 from ..errors import DfipsError
 from ..tasks.object_pose.recording import Recording, load_recording
+from .stop_signals import RosUntilSignal
 
 FRAME_ID = "demo_camera_optical_frame"
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -121,26 +122,26 @@ def main(arguments: list[str] | None = None) -> int:
     except DfipsError as error:
         print(error, file=sys.stderr)
         return 2
-    rclpy.init(args=given)
-    camera = DemoCamera(recording, options.info_listeners)
-    status = 0
-    try:
-        report("ready", frames=len(recording), rate=recording.rate)
-        if camera.wait_for_listeners(options.timeout):
-            report("started", time_ns=time.time_ns())
-            camera.play()
-            report("finished", frames=len(recording))
-        else:
-            print(
-                f"Nobody listened to /demo/mask and /demo/camera_info for {options.timeout:g} s.",
-                file=sys.stderr,
-            )
-            status = NOBODY_LISTENS
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        camera.destroy_node()
-        rclpy.try_shutdown()
+    with RosUntilSignal(given):
+        camera = DemoCamera(recording, options.info_listeners)
+        status = 0
+        try:
+            report("ready", frames=len(recording), rate=recording.rate)
+            if camera.wait_for_listeners(options.timeout):
+                report("started", time_ns=time.time_ns())
+                camera.play()
+                report("finished", frames=len(recording))
+            else:
+                print(
+                    f"Nobody listened to /demo/mask and /demo/camera_info for {options.timeout:g} s.",
+                    file=sys.stderr,
+                )
+                status = NOBODY_LISTENS
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            camera.destroy_node()
+            rclpy.try_shutdown()
     return status
 
 

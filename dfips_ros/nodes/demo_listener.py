@@ -22,6 +22,8 @@ from sensor_msgs.msg import CameraInfo
 
 from dfips_ros.msg import TrackedObject
 
+from .stop_signals import RosUntilSignal
+
 STATE_NAMES = {
     TrackedObject.INITIALISING: "INITIALISING",
     TrackedObject.TRACKING: "TRACKING",
@@ -74,15 +76,15 @@ def _write(facts: dict) -> None:
 
 def main() -> int:
     """Listen until interrupted."""
-    rclpy.init(args=sys.argv)
-    listener = DemoListener()
-    try:
-        rclpy.spin(listener)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        listener.destroy_node()
-        rclpy.try_shutdown()
+    with RosUntilSignal(sys.argv):
+        listener = DemoListener()
+        try:
+            rclpy.spin(listener)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            listener.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 

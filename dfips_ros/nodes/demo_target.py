@@ -28,6 +28,7 @@ from dfips_ros.msg import JointSolution
 
 from .conversions import pose_from_matrix
 from .ik_health import READY
+from .stop_signals import RosUntilSignal
 
 NOBODY_LISTENS = 3
 SETTLE_SECONDS = 1.0
@@ -117,22 +118,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(remove_ros_args(given)[1:])
     with np.load(options.path) as file:
         poses, rate, frame_id = file["poses"], float(file["rate"]), str(file["frame_id"])
-    rclpy.init(args=given)
-    target = DemoTarget(poses, rate, frame_id)
-    status = 0
-    try:
-        if target.wait_for_solver(options.timeout):
-            report("started", targets=len(poses))
-            target.play()
-            report("finished")
-        else:
-            print(f"No ik_solver listened and no arm spoke for {options.timeout:g} s.", file=sys.stderr)
-            status = NOBODY_LISTENS
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        target.destroy_node()
-        rclpy.try_shutdown()
+    with RosUntilSignal(given):
+        target = DemoTarget(poses, rate, frame_id)
+        status = 0
+        try:
+            if target.wait_for_solver(options.timeout):
+                report("started", targets=len(poses))
+                target.play()
+                report("finished")
+            else:
+                print(f"No ik_solver listened and no arm spoke for {options.timeout:g} s.", file=sys.stderr)
+                status = NOBODY_LISTENS
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            target.destroy_node()
+            rclpy.try_shutdown()
     return status
 
 

@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 
 from ..errors import DfipsError
 from .parameters import ParameterReader
+from .stop_signals import RosUntilSignal
 
 P = TypeVar("P")
 RCLError = rclpy_implementation.RCLError
@@ -221,19 +222,18 @@ def run_node(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None =
     node: ManagedNode[Any] | None = None
     executor: SingleThreadedExecutor | None = None
     try:
-        try:
-            rclpy.init(args=args)
+        with RosUntilSignal(args):
             node = make_node()
-        except Exception as error:
-            print(f"{sys.argv[0].rsplit('/', 1)[-1]}: cannot start: {error}", file=sys.stderr)
-            return 2
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        _surviving(node, node.autostart)
-        while rclpy.ok():
-            _surviving(node, executor.spin)
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            _surviving(node, node.autostart)
+            while rclpy.ok():
+                _surviving(node, executor.spin)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception as error:  # of the initialisation, as the rest survives
+        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: cannot start: {error}", file=sys.stderr)
+        return 2
     finally:
         _close(node, executor)
     return 0

@@ -21,6 +21,7 @@ SIZE = (120, 160)
 WAIT = 20.0
 COMPILE = 100.0  # on a machine where nothing is compiled yet, configuring takes its time
 START = 60.0  # a node imports torch first; on a busy machine that takes long
+LOST = 8.0  # an answer that has not come by then may never come, see Client.call
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,6 +99,7 @@ class Client:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.received = {}
+        self._service_clients = {}
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
@@ -121,17 +123,24 @@ class Client:
         for messages in self.received.values():
             messages.clear()
 
-    def call(self, service_type, name, request, timeout=START):
-        client = self.node.create_client(service_type, name)
-        try:
-            assert client.wait_for_service(START), f"service {name} is not there"
-            done = threading.Event()
-            future = client.call_async(request)
-            future.add_done_callback(lambda _: done.set())
-            assert done.wait(timeout), f"service {name} does not answer"
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+    def call(self, service_type, name, request, timeout=START, resend=True):
+        """The answer; None when it did not come and the request must not be sent twice.
+
+        A server that has not yet discovered this side's reader of answers drops its answer ("client will not receive
+        response"). So clients are kept, and what may be asked twice is asked again.
+        """
+        client = self._service_clients.get((service_type, name))
+        if client is None:
+            client = self._service_clients[service_type, name] = self.node.create_client(service_type, name)
+        assert client.wait_for_service(START), f"service {name} is not there"
+        done, end, futures = threading.Event(), time.monotonic() + timeout, []
+        while not done.is_set() and time.monotonic() < end:
+            futures.append(client.call_async(request))
+            futures[-1].add_done_callback(lambda _: done.set())
+            done.wait(min(LOST, timeout) if resend else timeout)
+        answers = [future.result() for future in futures if future.done()]
+        assert answers or not resend, f"service {name} does not answer"
+        return answers[0] if answers else None
 
     def wait(self, condition, what, timeout=WAIT):
         end = time.monotonic() + timeout
@@ -141,6 +150,9 @@ class Client:
                 return value
             time.sleep(0.005)
         raise AssertionError(f"waited {timeout} s in vain: {what}")
+
+
+REACHED = {"configure": "inactive", "activate": "active", "deactivate": "inactive", "cleanup": "unconfigured"}
 
 
 class LifecycleProcess:
@@ -169,6 +181,7 @@ class LifecycleProcess:
             [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), *command, *arguments],
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"},  # where it was, should it crash
         )
 
     def output(self):
@@ -188,16 +201,20 @@ class LifecycleProcess:
     # --- lifecycle and parameters
 
     def change(self, label):
+        """Whether the transition succeeded; when the answer is lost, the state tells."""
         from lifecycle_msgs.srv import ChangeState
 
         request = ChangeState.Request()
         request.transition.label = label
-        return self.client.call(ChangeState, f"{self.name}/change_state", request, COMPILE).success
+        answer = self.client.call(ChangeState, f"{self.name}/change_state", request, LOST, resend=False)
+        return answer.success if answer is not None else self.state() == REACHED[label]
 
     def state(self):
+        """The node answers one after another: this waits for a transition that is under way."""
         from lifecycle_msgs.srv import GetState
 
-        return self.client.call(GetState, f"{self.name}/get_state", GetState.Request()).current_state.label
+        name = f"{self.name}/get_state"
+        return self.client.call(GetState, name, GetState.Request(), COMPILE).current_state.label
 
     def unconfigure(self):
         state = self.state()
@@ -213,7 +230,8 @@ class LifecycleProcess:
 
         request = SetParameters.Request()
         request.parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        results = self.client.call(SetParameters, f"{self.name}/set_parameters", request).results
+        name = f"{self.name}/set_parameters"
+        results = self.client.call(SetParameters, name, request).results
         return [result.reason for result in results if not result.successful]
 
     def connect(self, publisher, count=1):
