@@ -24,14 +24,16 @@ POSE = make_pose(np.eye(3), np.array([0.1, 0.0, 1.0]))
 class Scripted:
     """Answers with the next IoU of a list; remembers what it was asked."""
 
-    def __init__(self, ious, poses=None):
+    def __init__(self, ious, poses=None, alternatives=()):
         self.ious, self.poses, self.starts = list(ious), list(poses or []), []
+        self.alternatives = alternatives  # of each solution that was found from nothing
 
-    def estimate(self, mask, camera_matrix, initial=None):
+    def estimate(self, mask, camera_matrix, initial=None, retry_iou=None):
         self.starts.append(None if initial is None else np.array(initial))
         pose = self.poses.pop(0) if self.poses else POSE
         iou = self.ious.pop(0)
-        return ObjectPoseSolution(pose, np.eye(6), iou, (pose,), np.array([1 - iou]), 0.001)
+        others = self.alternatives if initial is None else ()
+        return ObjectPoseSolution(pose, np.eye(6), iou, (pose,), np.array([1 - iou]), 0.001, others)
 
 
 def run(tracker, camera_matrix, masks, step=1 / 30):
@@ -45,7 +47,7 @@ def test_initialise_track_lose_recover(camera_matrix):
     names = [r.state.name for r in results]
     assert names == ["INITIALISING", "TRACKING", "TRACKING", "TRACKING", "TRACKING", "LOST", "TRACKING"]
     assert [r.solution is not None for r in results] == [False, True, True, False, False, False, True]
-    assert "0.50 is below init_iou" in results[0].reason
+    assert "best IoU 0.50 is below 0.80" in results[0].reason
     assert "miss 1 of 3" in results[3].reason
     assert "below lost_iou" in results[5].reason and "best IoU 0.20" in results[5].reason
 
@@ -86,7 +88,7 @@ def test_unusable_masks_are_misses(camera_matrix, mask, word):
     states = [r.state.name for r in results]
     assert states == ["INITIALISING", "TRACKING", "TRACKING", "LOST", "TRACKING"]
     assert all(word in results[i].reason for i in (0, 2, 3))
-    assert np.allclose(source.starts[1], POSE[None])  # found again from where it was lost
+    assert np.allclose(source.starts[1], POSE)  # found again from where it was lost
 
 
 def test_an_old_pose_is_forgotten(camera_matrix):
@@ -95,6 +97,59 @@ def test_an_old_pose_is_forgotten(camera_matrix):
     tracker.update(MASK, camera_matrix, 0.0)
     tracker.update(MASK, camera_matrix, 5.0)
     assert source.starts == [None, None]
+
+
+EMPTY = np.zeros((60, 60), bool)
+TWIN = make_pose(np.diag([-1.0, 1.0, -1.0]), POSE[:3, 3])
+WRONG = make_pose(Rotation.from_rotvec([0, 0, 1.5]).as_matrix(), POSE[:3, 3])
+
+
+def test_found_again_from_the_last_good_pose(camera_matrix):
+    """While something hides the object bit by bit its pose is dragged along; that one is not where it is looked for."""
+    source = Scripted([0.95, 0.94, 0.7, 0.95], [POSE, POSE, WRONG, POSE])
+    tracker = PoseTracker(source, TrackerConfig(lost_frames=1))
+    results = run(tracker, camera_matrix, [MASK] * 3 + [EMPTY, MASK])
+    assert [r.state.name for r in results] == ["TRACKING"] * 3 + ["LOST", "TRACKING"]
+    assert np.allclose(source.starts[-1], POSE) and len(source.starts) == 4
+
+
+def test_of_equally_good_poses_the_one_nearest_to_the_last_good_one_is_taken(camera_matrix):
+    lost = [MASK, EMPTY, MASK]
+    config = TrackerConfig(lost_frames=1)
+    # from the last good pose it is hardly worse: taken
+    source = Scripted([0.95, 0.88, 0.9], [POSE, POSE, TWIN], [WRONG])
+    (*_, found) = run(PoseTracker(source, config), camera_matrix, lost)
+    assert np.allclose(found.solution.T_camera_object, POSE)
+    # it is much worse, but another of the poses found from nothing lies nearer than the best: solved from there
+    source = Scripted([0.95, 0.5, 0.9, 0.9], [POSE, WRONG, TWIN, POSE], [POSE])
+    (*_, found) = run(PoseTracker(source, config), camera_matrix, lost)
+    assert np.allclose(source.starts[-1], POSE) and np.allclose(found.solution.T_camera_object, POSE)
+    # the best is the nearest: taken as it is
+    source = Scripted([0.95, 0.5, 0.9], [POSE, WRONG, POSE], [TWIN])
+    (*_, found) = run(PoseTracker(source, config), camera_matrix, lost)
+    assert np.allclose(found.solution.T_camera_object, POSE) and len(source.starts) == 3
+
+
+def test_an_object_that_reappears_bit_by_bit_is_waited_for(camera_matrix):
+    """A pose that explains half of the object fairly well would do from nothing, but not while more is expected."""
+    source = Scripted([0.97, 0.82, 0.82, 0.96], [POSE, WRONG, WRONG, POSE])
+    results = run(PoseTracker(source, TrackerConfig(lost_frames=1)), camera_matrix, [MASK, EMPTY, MASK, MASK])
+    assert [r.state.name for r in results] == ["TRACKING", "LOST", "LOST", "TRACKING"]
+    assert PoseTracker(Scripted([0.82])).update(MASK, camera_matrix, 0.0).state == TrackState.TRACKING
+
+
+@pytest.mark.parametrize(("reviewed", "expected"), [(0.96, POSE), (0.85, WRONG)])
+def test_after_many_doubtful_masks_it_looks_around(camera_matrix, reviewed, expected):
+    config = TrackerConfig(review_frames=3)
+    worse = reviewed < 0.9  # then it is searched from nothing as well, in vain
+    source = Scripted([0.97, 0.8, 0.8, 0.8, reviewed, 0.8], [POSE, *[WRONG] * 3, POSE, WRONG])
+    results = run(PoseTracker(source, config), camera_matrix, [MASK] * 4)
+    assert all(r.state == TrackState.TRACKING for r in results)
+    assert np.allclose(results[-1].solution.T_camera_object, expected)
+    assert len(source.starts) == (6 if worse else 5)
+    source = Scripted([0.97, *[0.8] * 6], [POSE, *[WRONG] * 6])
+    run(PoseTracker(source, TrackerConfig(review_frames=0)), camera_matrix, [MASK] * 7)
+    assert len(source.starts) == 7
 
 
 def test_time_that_jumps_back_resets(camera_matrix):

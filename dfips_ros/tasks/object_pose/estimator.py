@@ -142,9 +142,7 @@ class ObjectPoseEstimator:
         """How many stages are unrolled."""
         return self._num_stages or self._model.solver.num_stages
 
-    def render_mask(
-        self, T_camera_object: np.ndarray, camera_matrix: np.ndarray, size: tuple[int, int]
-    ) -> np.ndarray:
+    def render_mask(self, T_camera_object: np.ndarray, camera_matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Silhouette of the mesh at a pose.
 
         Args:
@@ -160,7 +158,11 @@ class ObjectPoseEstimator:
         return (self._renderer.render(pose, camera, size)[0] > 0).numpy()
 
     def estimate(
-        self, mask: np.ndarray, camera_matrix: np.ndarray, initial: np.ndarray | None = None
+        self,
+        mask: np.ndarray,
+        camera_matrix: np.ndarray,
+        initial: np.ndarray | None = None,
+        retry_iou: float | None = None,
     ) -> ObjectPoseSolution:
         """Estimate the pose from one mask.
 
@@ -168,6 +170,7 @@ class ObjectPoseEstimator:
             mask: (H, W) bool or integer, non-zero on the object, at full image resolution, undistorted.
             camera_matrix: (3, 3) pinhole matrix in pixels.
             initial: (4, 4) pose to start from, or (K, 4, 4) several; None to start from nothing.
+            retry_iou: in place of the one of the configuration, for this mask.
 
         Raises:
             MaskError: empty, tiny, or not a mask.
@@ -186,7 +189,7 @@ class ObjectPoseEstimator:
             if starts is None:
                 found = self._hypotheses.search(observation, fine)
             else:
-                found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera))
+                found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera), retry_iou)
             winner = int(found.ious.argmax())
             poses = self._to_metres(found.poses, camera)
             sharp = observation if fine is None else fine

@@ -130,7 +130,11 @@ class HypothesisSolver:
         self._views: ViewTable | None = None
 
     def solve_from(
-        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor
+        self,
+        observation: SilhouetteObservation,
+        fine: SilhouetteObservation | None,
+        starts: Tensor,
+        retry_iou: float | None = None,
     ) -> Hypotheses:
         """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
         start = starts
@@ -139,7 +143,7 @@ class HypothesisSolver:
         found = self._polished(self._unroll(observation, start, self.num_stages), fine)
         c = self.config
         sharp = observation if fine is None else fine
-        if c.retry_angle_deg == 0 or self._explains(found, sharp):
+        if c.retry_angle_deg == 0 or self._explains(found, sharp, retry_iou):
             return found
         axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
         around = start.repeat(len(axes), 1, 1)
@@ -150,10 +154,10 @@ class HypothesisSolver:
             found = far if far.best_iou > found.best_iou and self._explains(far, sharp) else found
         return found
 
-    def _explains(self, found: Hypotheses, observation: SilhouetteObservation) -> bool:
+    def _explains(self, found: Hypotheses, observation: SilhouetteObservation, retry_iou: float | None = None) -> bool:
         """Whether a mask is explained so well that a wrong pose is unlikely."""
         c = self.config
-        if found.best_iou < c.retry_iou:
+        if found.best_iou < (c.retry_iou if retry_iou is None else retry_iou):
             return False
         return c.retry_pixels == 0 or contour_distance(found.best_iou, observation) <= c.retry_pixels
 

@@ -13,11 +13,14 @@ import numpy as np
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError, PoseError
-from ...geometry import make_pose
+from ...geometry import make_pose, rotation_angle
 from .estimator import ObjectPoseSolution
 from .hypotheses import EstimatorConfig
+from .symmetry import Symmetries
 
 TRACKING_ENOUGH = 0.04  # 1 - IoU, at the resolution of the stages
+LEVEL_DECAY = 0.001  # of the usual IoU in each mask: the masks' quality may change
+EQUAL_IOU = 0.03  # poses that explain a noisy mask this nearly as well are told apart by the last good pose alone
 
 
 class TrackState(enum.IntEnum):
@@ -41,6 +44,10 @@ class TrackerConfig:
         max_prediction: seconds; over longer gaps the last pose is used as it is.
         max_gap: seconds without an accepted pose after which the last one is forgotten.
         reinit_interval: while no pose is known, search in every n-th mask only (a search takes longer than a track).
+        doubt_iou: a pose that explains its mask by this much worse than usual is doubtful: an object that something
+            hides more and more drags its pose along. The last pose that is not doubtful is the one to find it by.
+        review_frames: after so many doubtful masks in a row look around for a pose that explains the mask as well as
+            usual; 0 never does.
     """
 
     init_iou: float = 0.8
@@ -51,6 +58,8 @@ class TrackerConfig:
     max_prediction: float = 0.2
     max_gap: float = 2.0
     reinit_interval: int = 1
+    doubt_iou: float = 0.06
+    review_frames: int = 15
 
     def __post_init__(self) -> None:
         check_range("init_iou", self.init_iou, 0.0, 1.0)
@@ -65,6 +74,8 @@ class TrackerConfig:
         check_range("max_prediction", self.max_prediction, 0.0)
         check_range("max_gap", self.max_gap, 0.0)
         check_range("reinit_interval", self.reinit_interval, 1)
+        check_range("doubt_iou", self.doubt_iou, 0.0, 1.0)
+        check_range("review_frames", self.review_frames, 0)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,11 @@ class PoseSource(Protocol):
     """What a tracker needs of an estimator."""
 
     def estimate(
-        self, mask: np.ndarray, camera_matrix: np.ndarray, initial: np.ndarray | None = None
+        self,
+        mask: np.ndarray,
+        camera_matrix: np.ndarray,
+        initial: np.ndarray | None = None,
+        retry_iou: float | None = None,
     ) -> ObjectPoseSolution:
         """See ``ObjectPoseEstimator.estimate``."""
         ...
@@ -121,6 +136,7 @@ class PoseTracker:
         self.config = config or TrackerConfig()
         mesh = getattr(estimator, "mesh", None)
         self._center = np.zeros(3) if mesh is None else mesh.center
+        self._symmetries: Symmetries = getattr(estimator, "symmetries", None) or Symmetries.none()
         self.state = TrackState.INITIALISING
         self.reason = "no mask has arrived yet"
         self.reset()
@@ -132,6 +148,8 @@ class PoseTracker:
         self._misses = 0
         self._searches = 0
         self._given: np.ndarray | None = None
+        self._good: np.ndarray | None = None
+        self._level, self._doubts = 0.0, 0
         self._last_stamp = -math.inf
 
     def set_pose(self, T_camera_object: np.ndarray) -> None:
@@ -178,27 +196,61 @@ class PoseTracker:
 
     def _track(self, mask: np.ndarray, matrix: np.ndarray, stamp: float) -> TrackResult:
         solution = self.estimator.estimate(mask, matrix, initial=np.stack(self._starts(stamp)))
+        self._doubts = 0 if self._as_usual(solution) else self._doubts + 1
+        if self.config.review_frames and self._doubts and self._doubts % self.config.review_frames == 0:
+            other = self._look_around(mask, matrix)
+            solution = other if self._as_usual(other) else solution
         if solution.iou >= self.config.lost_iou:
             return self._accept(solution, stamp)
         found = self._miss(f"IoU {solution.iou:.2f} is below lost_iou={self.config.lost_iou}", stamp)
         return found if found.state == TrackState.TRACKING else self._search(mask, matrix, stamp, found.reason)
 
     def _search(self, mask: np.ndarray, matrix: np.ndarray, stamp: float, why: str = "") -> TrackResult:
-        known = [self._given] if self._given is not None else [pose for _, pose in self._poses[-1:]]
+        # While the last good pose is known, an object that reappears bit by bit is waited for: half of it may be
+        # explained fairly well by a wrong pose.
+        needed = max(self.config.init_iou, self._level - 2 * self.config.doubt_iou)
         best: ObjectPoseSolution | None = None
-        if known:
-            best = self.estimator.estimate(mask, matrix, initial=np.stack(known))
-            if best.iou >= self.config.init_iou:
-                return self._accept(best, stamp)
-        self._searches += 1
-        if (self._searches - 1) % self.config.reinit_interval == 0:
-            found = self.estimator.estimate(mask, matrix)
-            if found.iou >= self.config.init_iou:
-                return self._accept(found, stamp)
-            best = found if best is None or found.iou > best.iou else best
-        reached = "" if best is None else f"best IoU {best.iou:.2f} is below init_iou={self.config.init_iou}"
+        if self._given is not None:
+            best, needed = self.estimator.estimate(mask, matrix, initial=self._given), self.config.init_iou
+        if best is None or best.iou < needed:
+            self._searches += 1
+            if (self._searches - 1) % self.config.reinit_interval == 0:
+                found = self._look_around(mask, matrix)
+                best = found if best is None or found.iou > best.iou else best
+            elif best is None and self._good is not None:
+                best = self.estimator.estimate(mask, matrix, initial=self._good)
+        if best is not None and best.iou >= needed:
+            return self._accept(best, stamp)
+        reached = "" if best is None else f"best IoU {best.iou:.2f} is below {needed:.2f}"
         self.reason = "; ".join(part for part in (why, reached) if part) or "searching"
         return TrackResult(self.state, self.reason, None, stamp)
+
+    def _as_usual(self, solution: ObjectPoseSolution) -> bool:
+        """Whether a pose explains its mask about as well as the poses before."""
+        return solution.iou >= self._level - self.config.doubt_iou
+
+    def _look_around(self, mask: np.ndarray, matrix: np.ndarray) -> ObjectPoseSolution:
+        """The best pose around the last good one or, where none is as good as usual, of all.
+
+        Many objects look nearly alike from two sides: of poses that explain the mask as well, the one nearest to the
+        last good pose is taken.
+        """
+        if self._good is None:
+            return self.estimator.estimate(mask, matrix)
+        usual = self._level - self.config.doubt_iou
+        near = self.estimator.estimate(mask, matrix, initial=self._good, retry_iou=max(usual, 0.0))
+        if near.iou >= usual:
+            return near
+        far = self.estimator.estimate(mask, matrix)
+        if near.iou >= far.iou - EQUAL_IOU:
+            return near
+        if far.alternatives:
+            poses = np.stack([far.T_camera_object, *far.alternatives])
+            equal = np.stack([self._symmetries.nearest(pose, self._good) for pose in poses])
+            nearest = int(rotation_angle(equal[:, :3, :3], self._good[:3, :3]).argmin())
+            if nearest > 0:
+                return self.estimator.estimate(mask, matrix, initial=equal[nearest])
+        return far
 
     def _starts(self, stamp: float) -> list[np.ndarray]:
         """The last pose, and the one that a constant velocity predicts."""
@@ -225,6 +277,9 @@ class PoseTracker:
             self._poses = []
         self._poses = [*self._poses[-1:], (stamp, solution.T_camera_object)]
         self._misses, self._searches, self._given = 0, 0, None
+        self._level = max(solution.iou, self._level - LEVEL_DECAY)
+        if self._good is None or self._as_usual(solution):
+            self._good = solution.T_camera_object
         self.state, self.reason = TrackState.TRACKING, "tracking"
         if solution.alternatives:
             self.reason = f"tracking; {len(solution.alternatives)} other poses explain the mask as well"
@@ -242,6 +297,6 @@ class PoseTracker:
 
     def _forget_old(self, stamp: float) -> None:
         if self._poses and stamp - self._poses[-1][0] > self.config.max_gap:
-            self._poses = []
+            self._poses, self._good, self._level, self._doubts = [], None, 0.0, 0
             if self.state == TrackState.TRACKING:
                 self.state, self.reason = TrackState.LOST, f"no mask for more than {self.config.max_gap} s"
