@@ -17,36 +17,28 @@ import torch
 from torch import Tensor
 
 from ..checks import check_range
-from ..errors import ConfigError
-from ..solver import Se3ImageSpace, Solution
+from .silhouette_descent import DescentConfig, SilhouetteDescent
 
 _FAR = 16.0  # squared distance over sigma from which sigmoid(-x) is below float32's resolution of one
+_PAIRS_AT_ONCE = 2_000_000  # triangles times pixels
 
 
 @dataclass(frozen=True)
-class SoftSilhouetteConfig:
+class SoftSilhouetteConfig(DescentConfig):
     """Settings of the descent.
 
     Attributes:
-        iterations: gradient steps.
-        size: side of the soft image, pixels.
         sigma_start: softness at the first step, squared normalised image units (the image spans [-1, 1]).
         sigma_end: softness at the last step; it falls geometrically.
-        learning_rate: Adam's, at the first step; it falls to a tenth.
     """
 
-    iterations: int = 300
-    size: int = 64
     sigma_start: float = 3e-3
     sigma_end: float = 3e-6
-    learning_rate: float = 0.06
 
     def __post_init__(self) -> None:
-        check_range("iterations", self.iterations, 1)
-        check_range("size", self.size, 8, 1024)
+        super().__post_init__()
         check_range("sigma_start", self.sigma_start, 1e-9)
         check_range("sigma_end", self.sigma_end, 1e-9)
-        check_range("learning_rate", self.learning_rate, 1e-9)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -87,8 +79,28 @@ def _close_pairs(corners, size, sigma):
     return out[:count]
 
 
+def _close_pairs_torch(corners: Tensor, size: int, sigma: float) -> Tensor:
+    """As :func:`_close_pairs`, on any device: some triangles at a time are held against all pixels."""
+    axis = (torch.arange(size, device=corners.device) + 0.5).to(corners) * (2.0 / size) - 1.0
+    at = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)  # (size^2, u v)
+    parts = []
+    for first in range(0, len(corners), max(1, _PAIRS_AT_ONCE // len(at))):
+        some = corners[first : first + max(1, _PAIRS_AT_ONCE // len(at))]
+        along = some.roll(-1, dims=1) - some  # (F, edge, u v)
+        to_pixel = at - some[:, :, None]  # (F, edge, size^2, u v)
+        length = (along * along).sum(-1, keepdim=True).clamp_min(1e-12)
+        share = ((to_pixel * along[:, :, None]).sum(-1) / length).clamp(0.0, 1.0)
+        square = (to_pixel - share[..., None] * along[:, :, None]).square().sum(-1)
+        least, edge = square.min(1)
+        side = along[:, :, None, 0] * to_pixel[..., 1] - along[:, :, None, 1] * to_pixel[..., 0]
+        inside = (side >= 0).all(1) | (side <= 0).all(1)  # either winding
+        face, pixel = (inside | (least <= _FAR * sigma)).nonzero(as_tuple=True)
+        parts.append(torch.stack([face + first, pixel, edge[face, pixel], inside[face, pixel].long()], dim=1))
+    return torch.cat(parts)
+
+
 def soft_silhouette(corners: Tensor, size: int, sigma: float) -> Tensor:
-    """Soft silhouette of projected triangles.
+    """Soft silhouette of projected triangles, on the CPU or a CUDA device.
 
     Args:
         corners: (F, 3, 2) in normalised image coordinates, [-1, 1] across the image.
@@ -99,7 +111,10 @@ def soft_silhouette(corners: Tensor, size: int, sigma: float) -> Tensor:
         (size, size) probabilities, differentiable in ``corners``. Triangles so far from a pixel that they cover it with
         less than float32 can tell are passed over.
     """
-    found = torch.from_numpy(_close_pairs(corners.detach().cpu().numpy(), size, float(sigma))).to(corners.device)
+    if corners.device.type == "cpu":
+        found = torch.from_numpy(_close_pairs(corners.detach().numpy(), size, float(sigma)))
+    else:
+        found = _close_pairs_torch(corners.detach(), size, sigma)
     face, pixel, edge, inside = found.unbind(1)
     start, end = corners[face, edge], corners[face, (edge + 1) % 3]
     at = (torch.stack([pixel % size, pixel // size], dim=1).to(corners) + 0.5) * (2.0 / size) - 1.0
@@ -113,8 +128,8 @@ def soft_silhouette(corners: Tensor, size: int, sigma: float) -> Tensor:
     return (1.0 - torch.exp(total)).reshape(size, size)
 
 
-class SoftSilhouetteDescent:
-    """Pose from a silhouette by gradient descent; an ``Estimator`` of batches of (mask, camera).
+class SoftSilhouetteDescent(SilhouetteDescent):
+    """Pose by descent through the soft silhouette; an ``Estimator`` of batches of (mask, camera).
 
     Args:
         vertices: (V, 3) of the object, centered, of diameter one.
@@ -122,56 +137,14 @@ class SoftSilhouetteDescent:
         config: see :class:`SoftSilhouetteConfig`.
     """
 
+    judged_from = 0.7  # sharp images are comparable; soft ones early on are not
+
     def __init__(self, vertices: Tensor, faces: Tensor, config: SoftSilhouetteConfig | None = None) -> None:
-        self.vertices, self.faces = vertices, faces
         self.config = config or SoftSilhouetteConfig()
-        self.space = Se3ImageSpace()
+        super().__init__(vertices, faces, self.config)
 
-    def estimate(self, observation: tuple[Tensor, Tensor], initial: Tensor | None = None) -> Solution:
-        """Descend from ``initial``.
-
-        Args:
-            observation: masks (B, S, S) float in [0, 1] and cameras (B, 3, 3) of S x S images.
-            initial: (B, 4, 4).
-
-        Raises:
-            ConfigError: no initial estimate was given.
-        """
-        if initial is None:
-            raise ConfigError("initial: descent needs an initial estimate (B, 4, 4), got None.")
-        masks, cameras = observation
-        parts = [self._descend(m, k, x) for m, k, x in zip(masks, cameras, initial, strict=True)]
-        norms = torch.stack([n for _, n in parts])
-        history = (initial, torch.stack([x for x, _ in parts]))
-        return Solution(history[-1], history, norms)
-
-    def _descend(self, mask: Tensor, camera: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    def silhouette(self, corners: Tensor, inverse_depth: Tensor, progress: float) -> Tensor:
+        """Soft at first, sharper with every step."""
         c = self.config
-        target = torch.nn.functional.interpolate(mask[None, None].float(), (c.size, c.size), mode="area")[0, 0]
-        pose = initial.detach().clone()[None]
-        update = torch.zeros(1, 6, requires_grad=True)
-        optimizer = torch.optim.Adam([update], lr=c.learning_rate)
-        losses = []
-        best, least = pose[0].clone(), float("inf")
-        for i in range(c.iterations):
-            progress = i / max(c.iterations - 1, 1)
-            sigma = c.sigma_start * (c.sigma_end / c.sigma_start) ** progress
-            optimizer.param_groups[0]["lr"] = c.learning_rate * 0.1**progress
-            moved = self.space.apply(pose, update)
-            image = soft_silhouette(self._project(moved[0], camera, mask.shape[-1]), c.size, sigma)
-            common = (image * target).sum()
-            loss = 1.0 - common / (image + target - image * target).sum().clamp_min(1e-6)
-            optimizer.zero_grad()
-            loss.backward()
-            losses.append(float(loss.detach()))
-            # Sharp images are comparable; soft ones early on are not.
-            if progress > 0.7 and losses[-1] < least:
-                best, least = moved[0].detach().clone(), losses[-1]
-            optimizer.step()
-        return best, torch.tensor([losses[0], min(losses)])
-
-    def _project(self, pose: Tensor, camera: Tensor, side: int) -> Tensor:
-        points = self.vertices @ pose[:3, :3].T + pose[:3, 3]
-        z = points[:, 2:].clamp_min(1e-3)
-        image = points[:, :2] / z * camera[0, 0] + camera[:2, 2]
-        return ((image + 0.5) * (2.0 / side) - 1.0)[self.faces]
+        sigma = c.sigma_start * (c.sigma_end / c.sigma_start) ** progress
+        return soft_silhouette(corners, c.size, sigma)

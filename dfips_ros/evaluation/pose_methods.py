@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..baselines.neural_mesh_renderer import NeuralMeshDescent
 from ..baselines.opencv_rapid import OpencvRapid, OpencvRapidConfig
-from ..baselines.soft_silhouette import SoftSilhouetteConfig, SoftSilhouetteDescent
+from ..baselines.soft_silhouette import SoftSilhouetteDescent
 from ..errors import ConfigError
 from ..geometry import so3_exp
 from ..processes.mesh import Mesh, simplified
@@ -89,19 +90,20 @@ class _GaussNewton(_CropMethod):
         return self.metres(virtual, self.polish.estimate(sharp, found.estimate[best][None]).estimate[0])
 
 
-class _SoftRas(_CropMethod):
-    def __init__(self, mesh: Mesh) -> None:
+class _Descent(_CropMethod):
+    def __init__(self, mesh: Mesh, starts: int, kind: type[SoftSilhouetteDescent] | type[NeuralMeshDescent]) -> None:
         super().__init__(mesh)
+        self.starts = starts
         coarse = simplified(mesh, SOFT_FACES)
         vertices = (coarse.vertices - mesh.center) / mesh.diameter
-        self.descent = SoftSilhouetteDescent(
-            torch.from_numpy(vertices).float(), torch.from_numpy(coarse.faces).long(), SoftSilhouetteConfig()
-        )
+        self.descent = kind(torch.from_numpy(vertices).float(), torch.from_numpy(coarse.faces).long())
 
     def __call__(self, mask: np.ndarray, camera: np.ndarray, initial: np.ndarray) -> np.ndarray:
         virtual, observation, start = self.crop(mask, camera, initial)
-        observed = (observation.mask.float(), observation.camera)
-        return self.metres(virtual, self.descent.estimate(observed, start.float()).estimate[0])
+        starts = starts_around(start, self.starts).float()
+        observed = (observation.mask.float().repeat(len(starts), 1, 1), observation.camera.repeat(len(starts), 1, 1))
+        found = self.descent.estimate(observed, starts)
+        return self.metres(virtual, found.estimate[int(found.residual_norms[:, -1].argmin())])
 
 
 def _rapid(tracker: str) -> Callable[..., Method]:
@@ -131,7 +133,10 @@ METHODS: dict[str, tuple[str, Callable[..., Method]]] = {
     "gauss_newton_8": ("contour Gauss-Newton, 8 starts", lambda m, s, w, d: _GaussNewton(m, 8)),
     "rapid_ols": ("OpenCV rapid, OLS tracker", _rapid("ols")),
     "rapid_gos": ("OpenCV rapid, GOS tracker", _rapid("gos")),
-    "softras": ("SoftRas-style descent", lambda m, s, w, d: _SoftRas(m)),
+    "softras": ("SoftRas-style descent, 1 start", lambda m, s, w, d: _Descent(m, 1, SoftSilhouetteDescent)),
+    "softras_8": ("SoftRas-style descent, 8 starts", lambda m, s, w, d: _Descent(m, 8, SoftSilhouetteDescent)),
+    "nmr": ("NMR-style descent, 1 start", lambda m, s, w, d: _Descent(m, 1, NeuralMeshDescent)),
+    "nmr_8": ("NMR-style descent, 8 starts", lambda m, s, w, d: _Descent(m, 8, NeuralMeshDescent)),
     "ours_plain": ("ours, no adaptive update", _learned(
         replace(_PLAIN, solver=replace(_PLAIN.solver, adaptive=False, keep_best=False)))),
     "ours": ("ours (5 stages)", _learned(_PLAIN)),
@@ -139,7 +144,9 @@ METHODS: dict[str, tuple[str, Callable[..., Method]]] = {
     "ours_polish": ("ours + polish", _learned(_NO_RETRY)),
     "ours_refined": ("ours + refinement (hypotheses, polish)", _learned(EstimatorConfig())),
 }  # fmt: skip
-SLOW = frozenset({"softras"})  # seconds per input: these get the first inputs of each mesh only
+SLOW = frozenset(
+    {"softras", "softras_8", "nmr", "nmr_8"}
+)  # seconds per input: these get the first inputs of each mesh only
 
 
 def make_method(name: str, mesh: Mesh, symmetries: Symmetries, weights: str | None, device: str) -> Method:
