@@ -22,6 +22,10 @@ ARGUMENTS = (
     ("mask_topic", "~/mask", "Topic of the masks (sensor_msgs/Image)."),
     ("camera_info_topic", "~/camera_info", "Topic of the calibration (sensor_msgs/CameraInfo)."),
     ("image_topic", "~/image", "Topic of the colour image behind the overlay (optional)."),
+    ("label_info_topic", "~/label_info", "Topic of the labels of classes (vision_msgs/LabelInfo; optional)."),
+    ("instance_masks_topic", "~/instance_masks", "Topic of instance masks (yolo_msgs/DetectionArray; optional)."),
+    ("initial_pose_topic", "~/initial_pose", "Topic of hints where an object is (PoseStamped; optional)."),
+    ("output_frame", "", "Frame in which poses are given; by default that of the masks. Needs tf2_ros."),
     ("params_file", PathJoinSubstitution([CONFIG, "pose_tracker.yaml"]), "Parameters file of the node."),
     ("namespace", "", "Namespace of the node."),
     ("rviz", "false", "Start RViz too: true or false."),
@@ -47,12 +51,12 @@ def _node(context):
             overrides[name] = _boolean(name, value(name))
     if value("mesh_scale"):
         overrides["mesh_scale"] = _number("mesh_scale", value("mesh_scale"))
-    for name in ("mesh", "object_name"):
+    for name in ("mesh", "object_name", "output_frame"):
         if value(name):
             overrides[name] = ParameterValue(value(name), value_type=str)  # a name like 003 stays text
     remappings = [
         (f"~/{name}", value(f"{name}_topic"))
-        for name in ("mask", "camera_info", "image")
+        for name in ("mask", "camera_info", "image", "label_info", "instance_masks", "initial_pose")
         if value(f"{name}_topic") != f"~/{name}"
     ]
     node = Node(

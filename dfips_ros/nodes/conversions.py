@@ -17,7 +17,8 @@ from std_msgs.msg import Header
 
 from ..checks import check_pose
 from ..errors import MissingDependencyError, PoseError, ShapeError
-from ..geometry import make_pose, matrix_from_quaternion_xyzw, quaternion_xyzw_from_matrix
+from ..geometry import quaternion_xyzw_from_matrix
+from ..messages.pose import matrix_from_pose
 from .camera_conversions import DISTORTION_MODES, CameraModel, CameraView, camera_key
 from .image_conversions import (
     MASK_MODES,
@@ -25,8 +26,9 @@ from .image_conversions import (
     image_from_array,
     labels_from_image,
     mask_from_image,
+    mask_of_labels,
 )
-from .marker_conversions import MeshMarker, delete_markers
+from .marker_conversions import MeshMarker, deleted_marker
 
 __all__ = [
     "DISTORTION_MODES",
@@ -36,11 +38,12 @@ __all__ = [
     "MeshMarker",
     "camera_key",
     "colour_from_image",
-    "delete_markers",
+    "deleted_marker",
     "image_from_array",
     "labels_from_image",
     "make_header",
     "mask_from_image",
+    "mask_of_labels",
     "matrix_from_pose",
     "pose_from_matrix",
     "pose_with_covariance",
@@ -51,8 +54,6 @@ __all__ = [
     "transform_from_pose",
     "unknown_pose_with_covariance",
 ]
-
-QUATERNION_TOLERANCE = 0.01
 
 
 def seconds_from_stamp(stamp: Time) -> float:
@@ -69,27 +70,6 @@ def stamp_from_seconds(seconds: float) -> Time:
 def make_header(stamp: Time, frame_id: str) -> Header:
     """Header with this stamp and frame."""
     return Header(stamp=stamp, frame_id=frame_id)
-
-
-def matrix_from_pose(pose: Pose, name: str = "pose") -> np.ndarray:
-    """Rigid transform of a pose message. -> (4, 4) float64.
-
-    Raises:
-        PoseError: NaN, or a quaternion whose length is off 1 by more than 0.01.
-    """
-    position = np.array([pose.position.x, pose.position.y, pose.position.z])
-    quaternion = np.array([pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w])
-    if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
-        raise PoseError(
-            f"{name}: expected finite numbers, got position {position.tolist()} and quaternion {quaternion.tolist()}."
-        )
-    length = float(np.linalg.norm(quaternion))
-    if abs(length - 1.0) > QUATERNION_TOLERANCE:
-        raise PoseError(
-            f"{name}: expected a unit quaternion (x, y, z, w), got {quaternion.tolist()} of length "
-            f"{length:.4g}. Normalise it; no rotation is (0, 0, 0, 1)."
-        )
-    return make_pose(matrix_from_quaternion_xyzw(quaternion), position)
 
 
 def pose_from_matrix(matrix: np.ndarray) -> Pose:

@@ -21,6 +21,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -74,7 +75,8 @@ class DemoCamera(Node):
         self._recording = recording
         self._info_listeners = info_listeners
         self._mask = self.create_publisher(Image, "/demo/mask", QOS)
-        self._image = self.create_publisher(Image, "/demo/image", QOS)
+        overrides = QoSOverridingOptions.with_default_policies()  # a large image gets lost where it is not sent again
+        self._image = self.create_publisher(Image, "/demo/image", QOS, qos_overriding_options=overrides)
         self._info = self.create_publisher(CameraInfo, "/demo/camera_info", QOS)
 
     def wait_for_listeners(self, timeout: float) -> bool:

@@ -14,7 +14,7 @@ from .mask_stream import MaskStream
 WINDOW = 300
 
 # Callbacks whose errors leave the poses as they are; they are warned of as long as they last.
-HARMLESS = ("camera_info", "overlay")
+HARMLESS = ("camera_info", "overlay", "label_info", "initial_pose")
 
 
 @dataclass
@@ -24,19 +24,19 @@ class TrackerHealth:
     Attributes:
         lifecycle: label of the lifecycle state.
         problem: why the last lifecycle transition failed; empty when it did not.
-        state, reason, iou: of the last result.
+        objects: state, reason and IoU of the last result for each object.
         frames, poses, failures: masks worked on, poses published, masks or messages that raised an error.
+        stale: masks that were taken before a reset, so that no result of theirs was published.
         camera_problem, overlay_problem: why the last camera_info or overlay failed; empty when it did not.
     """
 
     lifecycle: str = "unconfigured"
     problem: str = ""
-    state: str = "INITIALISING"
-    reason: str = ""
-    iou: float = 0.0
+    objects: dict[str, tuple[str, str, float]] = field(default_factory=dict)
     frames: int = 0
     poses: int = 0
     failures: int = 0
+    stale: int = 0
     last_error: str = ""
     last_error_time: float | None = None
     camera_time: float | None = None
@@ -50,6 +50,7 @@ class TrackerHealth:
     def __post_init__(self) -> None:
         self._reported_drops = 0
         self._reported_late = 0
+        self._reported_set_back = 0
 
     def note_error(self, site: str, text: str, now: float) -> None:
         """Take note of an error in the callback ``site``; those of HARMLESS do not touch the poses."""
@@ -71,6 +72,10 @@ class TrackerHealth:
         if new_late > 0:
             level = max(level, DiagnosticStatus.WARN)
             text = f"{text}; {new_late} masks left out since the last report, as their stamps are repeated or older"
+        if self.stream.set_back > self._reported_set_back:
+            self._reported_set_back = self.stream.set_back
+            level = max(level, DiagnosticStatus.WARN)
+            text = f"{text}; the masks' clock was set back, so the tracker began anew"
         if self.overlay_problem:
             level = max(level, DiagnosticStatus.WARN)
             text = f"{text}; no overlay: {self.overlay_problem}"
@@ -103,16 +108,44 @@ class TrackerHealth:
                 DiagnosticStatus.WARN,
                 f"camera_info refused, the previous one is used: {self.camera_problem}",
             )
-        text = f"{self.state}: {self.reason}" if self.reason else self.state
-        return (DiagnosticStatus.OK if self.state == "TRACKING" else DiagnosticStatus.WARN), text
+        if not self.objects:
+            return DiagnosticStatus.OK, "no objects: add one with ~/add_object"
+        level = DiagnosticStatus.OK if self.state == "TRACKING" else DiagnosticStatus.WARN
+        return level, f"{self.state}: {self.reason}" if self.reason else self.state
+
+    @property
+    def state(self) -> str:
+        """Of the single object; of several: TRACKING if all are, else how many of them are."""
+        states = [state for state, _, _ in self.objects.values()]
+        if len(states) < 2:
+            return states[0] if states else "INITIALISING"
+        tracking = states.count("TRACKING")
+        return "TRACKING" if tracking == len(states) else f"{tracking} of {len(states)} objects TRACKING"
+
+    @property
+    def reason(self) -> str:
+        """Of the single object; of several: each that has one to tell."""
+        if len(self.objects) < 2:
+            return "".join(reason for _, reason, _ in self.objects.values())
+        told = [
+            f"{name} {state}" + (f" ({reason})" if reason else "")
+            for name, (state, reason, _) in self.objects.items()
+            if reason or state != "TRACKING"
+        ]
+        return ", ".join(told)
 
     def _values(self, now: float) -> dict[str, str]:
         silence = self.stream.silence(now)
+        several: dict[str, str] = {}
+        if len(self.objects) > 1:
+            for name, (state, reason, iou) in self.objects.items():
+                several |= {f"{name} state": state, f"{name} reason": reason, f"{name} silhouette IoU": f"{iou:.3f}"}
         return {
             "lifecycle state": self.lifecycle,
             "state": self.state,
             "reason": self.reason,
-            "silhouette IoU": f"{self.iou:.3f}",
+            "silhouette IoU": f"{min((iou for _, _, iou in self.objects.values()), default=0.0):.3f}",
+            **several,
             "solve time median (ms)": milliseconds(self.solve_times, 50),
             "solve time p99 (ms)": milliseconds(self.solve_times, 99),
             "mask callback median (ms)": milliseconds(self.node_times, 50),
@@ -121,6 +154,7 @@ class TrackerHealth:
             "masks received": str(self.stream.received),
             "masks dropped": str(self.stream.dropped),
             "masks late": str(self.stream.late),
+            "masks from before a reset": str(self.stale),
             "frames": str(self.frames),
             "poses published": str(self.poses),
             "failures": str(self.failures),

@@ -221,8 +221,9 @@ def run_node(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None =
     """Run a node until it is told to stop (SIGINT, SIGTERM). -> exit code: 0, or 2 when it cannot start."""
     node: ManagedNode[Any] | None = None
     executor: SingleThreadedExecutor | None = None
+    ros = RosUntilSignal(args)
     try:
-        with RosUntilSignal(args):
+        with ros:
             node = make_node()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
@@ -232,6 +233,8 @@ def run_node(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None =
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:  # of the initialisation, as the rest survives
+        if ros.received:
+            return 0
         print(f"{sys.argv[0].rsplit('/', 1)[-1]}: cannot start: {error}", file=sys.stderr)
         return 2
     finally:

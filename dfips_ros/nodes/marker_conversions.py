@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from geometry_msgs.msg import Point, Pose
 from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import Marker
 
 from ..processes.mesh import Mesh, simplified
 
@@ -45,7 +45,7 @@ class MeshMarker:
         """True when RViz loads the mesh from its file, False when the triangles travel in the message."""
         return bool(self._resource)
 
-    def at(self, pose: Pose, header: Header) -> MarkerArray:
+    def at(self, pose: Pose, header: Header) -> Marker:
         """The marker at a pose."""
         marker = Marker(header=header, ns=self._namespace, id=0, action=Marker.ADD, pose=pose, color=self._colour)
         marker.scale.x = marker.scale.y = marker.scale.z = self._scale
@@ -56,12 +56,12 @@ class MeshMarker:
         else:
             marker.type = Marker.TRIANGLE_LIST
             marker.points = self._points
-        return MarkerArray(markers=[marker])
+        return marker
 
 
-def delete_markers(header: Header, namespace: str) -> MarkerArray:
+def deleted_marker(header: Header, namespace: str) -> Marker:
     """Takes the marker of an object away."""
-    return MarkerArray(markers=[Marker(header=header, ns=namespace, id=0, action=Marker.DELETE)])
+    return Marker(header=header, ns=namespace, id=0, action=Marker.DELETE)
 
 
 def _resource_uri(path: str | None) -> str:

@@ -1,78 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the order of incoming masks tells: rate, dropped frames, late frames, a clock set back."""
+"""What the order of incoming masks tells: rate, dropped, late and stale frames, a clock set back."""
 
 from __future__ import annotations
 
-import enum
-from collections import deque
+import math
 
-# A stamp that lies further back than this is a clock set back (a bag that starts again), not a late frame.
-CLOCK_JUMP_SECONDS = 0.5
+from ..messages.stream import CLOCK_JUMP_SECONDS, MAX_SEQUENCE_GAP, Arrival, MaskStream
 
-# A larger gap in the publisher's counter is another publisher, not lost frames.
-MAX_SEQUENCE_GAP = 1000
+__all__ = ["CLOCK_JUMP_SECONDS", "MAX_LAG_SECONDS", "MAX_SEQUENCE_GAP", "Arrival", "MaskStream", "ResetBarrier"]
 
-WINDOW = 60
+# A stamp that is further behind the node's clock than this is of another clock.
+MAX_LAG_SECONDS = 1.0
 
 
-class Arrival(enum.Enum):
-    """How a mask stands to the one before."""
+class ResetBarrier:
+    """Tells the masks that were taken before a reset: no result of theirs is to be published after it.
 
-    NEW = "new"
-    LATE = "late"
-    CLOCK_SET_BACK = "clock set back"
-
-
-class MaskStream:
-    """Counts masks. Times are seconds; ``arrival`` is of a steady clock, ``stamp`` of the message.
-
-    Dropped frames are exact where the middleware numbers a publisher's messages, else they are estimated from
-    gaps between stamps.
+    Where the masks' stamps are on the node's clock, the stamp tells; else the time at which the middleware received
+    them does.
     """
 
     def __init__(self) -> None:
-        self.received = 0
-        self.dropped = 0
-        self.late = 0
-        self._stamp: float | None = None
-        self._sequence: int | None = None
-        self._arrivals: deque[float] = deque(maxlen=WINDOW)
-        self._periods: deque[float] = deque(maxlen=WINDOW)
+        self.lift()
 
-    def receive(self, stamp: float, arrival: float, sequence: int | None = None) -> Arrival:
-        """Take note of a mask. ``sequence``: the publisher's message counter, None where unknown."""
-        self.received += 1
-        self._arrivals.append(arrival)
-        gap = None if self._stamp is None else stamp - self._stamp
-        self.dropped += self._missing(gap, sequence)
-        self._sequence = sequence
-        if gap is not None and -CLOCK_JUMP_SECONDS < gap <= 0.0:
-            self.late += 1
-            return Arrival.LATE
-        self._stamp = stamp
-        if gap is not None and gap <= 0.0:
-            self._periods.clear()
-            return Arrival.CLOCK_SET_BACK
-        if gap is not None:
-            self._periods.append(gap)
-        return Arrival.NEW
+    def lift(self) -> None:
+        """Every mask counts again."""
+        self._clock = self._system = -math.inf
 
-    def _missing(self, gap: float | None, sequence: int | None) -> int:
-        if sequence is not None and self._sequence is not None:
-            missing = sequence - self._sequence - 1
-            return missing if 0 < missing <= MAX_SEQUENCE_GAP else 0
-        if sequence is not None or gap is None or len(self._periods) < 5:
-            return 0
-        period = sorted(self._periods)[len(self._periods) // 5]
-        return max(0, round(gap / period) - 1) if 0.0 < gap < MAX_SEQUENCE_GAP * period else 0
+    def set(self, clock: float, system: float) -> None:
+        """A reset. ``clock``: now on the node's clock; ``system``: now on the computer's; seconds."""
+        self._clock, self._system = clock, system
 
-    def rate(self, now: float) -> float:
-        """Masks per second over the last ones, 0 when none came for two seconds."""
-        if len(self._arrivals) < 2 or now - self._arrivals[-1] > 2.0:
-            return 0.0
-        span = self._arrivals[-1] - self._arrivals[0]
-        return (len(self._arrivals) - 1) / span if span > 0.0 else 0.0
+    def is_before(self, stamp: float | None, clock: float, received: float | None) -> bool:
+        """True for a mask from before the reset.
 
-    def silence(self, now: float) -> float | None:
-        """Seconds since the last mask; None when there was none."""
-        return now - self._arrivals[-1] if self._arrivals else None
+        Args:
+            stamp: of the mask, None where it has none.
+            clock: now on the node's clock.
+            received: on the computer's clock, None where unknown.
+        """
+        if stamp is not None and 0.0 <= clock - stamp <= MAX_LAG_SECONDS and stamp < self._clock:
+            return True
+        return received is not None and received < self._system

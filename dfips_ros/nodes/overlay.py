@@ -49,9 +49,9 @@ def draw_estimate(
         cv2.line(image, origin, tuple(int(v) for v in end), colour, 2, cv2.LINE_AA)
 
 
-def draw_text(image: np.ndarray, text: str) -> None:
-    """Write one line into the upper left corner of a BGR image, in place."""
+def draw_text(image: np.ndarray, text: str, line: int = 0) -> None:
+    """Write a line into the upper left corner of a BGR image, in place; ``line`` counts from the top."""
     scale = max(0.4, image.shape[1] / 1280)
-    place = (8, int(28 * scale) + 4)
+    place = (8, int(28 * scale * (line + 1)) + 4)
     for colour, thickness in (((0, 0, 0), 3), (TEXT_COLOUR, 1)):
         cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ..errors import EncodingError
-from ..tasks.object_pose import ObjectPoseEstimator, ObjectPoseSolution
 from . import conversions
 from .endpoints import ENDPOINTS
+from .object_track import Answer
 from .overlay import draw_estimate, draw_text, overlay_background
 
 # A colour image that is further from the mask in time is not shown.
@@ -21,18 +22,16 @@ MAX_IMAGE_OFFSET_SECONDS = 0.2
 
 
 class OverlayPublisher:
-    """Draws each estimate over the newest colour image, or over the mask where there is none.
+    """Draws the estimates over the newest colour image, or over the masks where there is none.
 
     Args:
         node: creates and destroys the image subscription.
         publisher: of ``~/overlay``.
-        estimator: renders the simulated mask.
     """
 
-    def __init__(self, node: LifecycleNode, publisher: Any, estimator: ObjectPoseEstimator) -> None:
+    def __init__(self, node: LifecycleNode, publisher: Any) -> None:
         self._node = node
         self._publisher = publisher
-        self._estimator = estimator
         self._subscription: Any = None
         self._image: Image | None = None
         self.image_problem = ""
@@ -52,32 +51,34 @@ class OverlayPublisher:
     def publish(
         self,
         header: Header,
-        mask: np.ndarray,
+        masks: Sequence[np.ndarray],
         view: conversions.CameraView,
-        solution: ObjectPoseSolution | None,
-        text: str,
+        answers: Sequence[Answer],
     ) -> None:
         """Draw and publish; does nothing when nobody listens.
 
         Args:
-            header: stamp and frame of the mask.
-            mask: (H, W) bool, as the solver saw it.
-            view: the camera of that mask.
-            solution: the estimate to draw, or None.
-            text: one line for the upper left corner.
+            header: stamp and frame of the masks.
+            masks: (H, W) bool, as the solver saw them.
+            view: the camera of those masks.
+            answers: of each object: its estimate is drawn, state and reason are one line of text.
         """
         if not self.is_wanted:
             self.stop()
             return
         if self._subscription is None:
             self._subscription = ENDPOINTS["image"].subscription(self._node, self._on_image)
-        canvas = overlay_background(mask, self._colour(header, view))
-        if solution is not None:
-            pose = np.asarray(solution.T_camera_object)
-            height, width = mask.shape
-            simulated = np.asarray(self._estimator.render_mask(pose, view.camera_matrix, (height, width)))
-            draw_estimate(canvas, simulated, pose, view.camera_matrix, 0.6 * self._estimator.mesh.diameter)
-        draw_text(canvas, text if not self.image_problem else f"{text} | image: {self.image_problem}")
+        union = np.zeros(view.size, bool)
+        for mask in masks:
+            union |= mask
+        canvas = overlay_background(union, self._colour(header, view))
+        for line, answer in enumerate(answers):
+            if answer.solution is not None:
+                estimator, pose = answer.track.estimator, np.asarray(answer.solution.T_camera_object)
+                simulated = np.asarray(estimator.render_mask(pose, view.camera_matrix, view.size))
+                draw_estimate(canvas, simulated, pose, view.camera_matrix, 0.6 * estimator.mesh.diameter)
+            text = f"{answer.track.name}: {answer.track.state.name} {answer.message.reason}"
+            draw_text(canvas, text if line or not self.image_problem else f"{text} | image: {self.image_problem}", line)
         self._publisher.publish(conversions.image_from_array(canvas, header))
 
     def _on_image(self, message: Image) -> None:

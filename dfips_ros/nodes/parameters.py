@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
-from functools import cached_property
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import unquote, urlparse
@@ -21,12 +20,12 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from ..errors import ConfigError
-from .camera_conversions import DISTORTION_MODES
-from .image_conversions import MASK_MODES
 
 P = TypeVar("P")
 
-_TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
+Value = bool | int | float | str | tuple[str, ...]
+
+_TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string array"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ParameterSpec:
     """
 
     name: str
-    default: bool | int | float | str
+    default: Value
     description: str
     low: float | None = None
     high: float | None = None
@@ -52,7 +51,7 @@ class ParameterSpec:
 
     @property
     def type_name(self) -> str:
-        """bool, integer, double or string."""
+        """bool, integer, double, string or string array."""
         return _TYPE_NAMES[type(self.default)]
 
     @property
@@ -68,8 +67,13 @@ class ParameterSpec:
             return f"{low} to {high}"
         return "true | false" if isinstance(self.default, bool) else f"any {self.type_name}"
 
-    def check(self, value: object) -> bool | int | float | str:
-        """The value in the parameter's type; a whole number is taken for a double.
+    @property
+    def ros_default(self) -> bool | int | float | str | list[str]:
+        """The default as rclpy and YAML take it: without a string in it an empty list would have no type."""
+        return list(self.default) or [""] if isinstance(self.default, tuple) else self.default
+
+    def check(self, value: object) -> Value:
+        """The value in the parameter's type; a whole number is taken for a double, empty strings leave a list.
 
         Raises:
             ConfigError: names the parameter, the value and what is allowed.
@@ -77,6 +81,10 @@ class ParameterSpec:
         kind = type(self.default)
         if kind is float and type(value) is int:
             value = float(value)
+        if kind is tuple and value is None:  # what ROS makes of `[]` in a parameters file
+            value = ()
+        if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+            value = tuple(each for each in value if each)
         if type(value) is not kind:
             raise ConfigError(f"parameter {self.name}={value!r}: expected {self.type_name} ({self.allowed}).")
         wrong = bool(self.choices) and value not in self.choices
@@ -86,7 +94,7 @@ class ParameterSpec:
             wrong = wrong or (self.high is not None and value > self.high)
         if wrong:
             raise ConfigError(f"parameter {self.name}={value!r}: allowed is {self.allowed}.")
-        return cast("bool | int | float | str", value)
+        return cast(Value, value)
 
     def descriptor(self) -> ParameterDescriptor:
         """For ``declare_parameter`` and ``ros2 param describe``."""
@@ -99,8 +107,8 @@ class ParameterSpec:
             descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
         elif isinstance(self.default, int) and low is not None and high is not None:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-        if isinstance(self.default, float):
-            descriptor.dynamic_typing = True  # so that `mesh_scale: 1` is taken for 1.0; check() keeps other types out
+        # So that `mesh_scale: 1` is taken for 1.0, and an empty list for one of strings; check() keeps other types out.
+        descriptor.dynamic_typing = isinstance(self.default, (float, tuple))
         return descriptor
 
 
@@ -117,9 +125,22 @@ def parameter(
     return field(default=default, metadata={"spec": spec})
 
 
+def members(names: str, table: type) -> Any:
+    """A field that holds one ``table`` for each name in the parameter ``names``, by name.
+
+    In ROS the parameters of the table are ``<names>.<name>.<parameter>``.
+    """
+    return field(default_factory=dict, metadata={"members": (names, table)})
+
+
 def specs_of(table: type) -> tuple[ParameterSpec, ...]:
-    """The specs of a parameter table, in its order."""
-    return tuple(_spec(each) for each in fields(table))
+    """The specs of a parameter table, in its order; without those of its members."""
+    return tuple(_spec(each) for each in fields(table) if "spec" in each.metadata)
+
+
+def members_of(table: type) -> dict[str, tuple[str, type]]:
+    """The tables of members: field -> (parameter with their names, table)."""
+    return {each.name: each.metadata["members"] for each in fields(table) if "members" in each.metadata}
 
 
 def _spec(each: Field[Any]) -> ParameterSpec:
@@ -136,25 +157,40 @@ class ParameterReader(Generic[P]):
     def __init__(self, node: Node, table: type[P]) -> None:
         self._node = node
         self._table = table
-        self._specs = {spec.name: spec for spec in specs_of(table)}
+        self._members = members_of(table)
+        self._specs: dict[str, ParameterSpec] = {}
         self._problems: dict[str, str] = {}
         given = getattr(node, "_parameter_overrides", {})
-        for spec in self._specs.values():
-            self._declare(spec, given.get(spec.name))
+        for spec in specs_of(table):
+            self._declare(spec)
+        for names, _ in self._members.values():
+            self._declare_members(names, self._node.get_parameter(names).value)
         for name in given:
             if name not in self._specs and name != "use_sim_time" and not name.startswith("qos_overrides."):
                 close = difflib.get_close_matches(name, self._specs, 1)
                 hint = f" Did you mean '{close[0]}'?" if close else ""
                 node.get_logger().warning(f"unknown parameter '{name}' is ignored.{hint}")
 
-    def _declare(self, spec: ParameterSpec, given: Any) -> None:
+    def _declare(self, spec: ParameterSpec) -> None:
+        given = getattr(self._node, "_parameter_overrides", {}).get(spec.name)
         try:
             if given is not None:
                 spec.check(given.value)
-            self._node.declare_parameter(spec.name, spec.default, spec.descriptor())
+            self._node.declare_parameter(spec.name, spec.ros_default, spec.descriptor())
         except (ConfigError, InvalidParameterTypeException, InvalidParameterValueException) as problem:
             self._problems[spec.name] = str(problem)
-            self._node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True)
+            self._node.declare_parameter(spec.name, spec.ros_default, spec.descriptor(), ignore_override=True)
+        self._specs[spec.name] = spec  # only now: declaring calls :meth:`judge`
+
+    def _declare_members(self, names: str, listed: object) -> None:
+        """Declare the parameters of members that are new in the list ``names``."""
+        tables = [table for parameter_name, table in self._members.values() if parameter_name == names]
+        for table in tables:
+            for name in cast("tuple[str, ...]", self._specs[names].check(listed)):
+                for spec in specs_of(table):
+                    full = f"{names}.{name}.{spec.name}"
+                    if full not in self._specs:
+                        self._declare(replace(spec, name=full))
 
     def read(self) -> P:
         """The checked parameters.
@@ -188,144 +224,20 @@ class ParameterReader(Generic[P]):
                 )
         if configured:
             return self._make({**values, **ours}) if ours else None
-        for name in ours:  # checks across parameters wait until `configure`, so that several can be set in turn
+        for name, value in ours.items():  # checks across parameters wait for `configure`: several can be set in turn
             self._problems.pop(name, None)
+            self._declare_members(name, value)
         return None
 
     def _make(self, values: Mapping[str, object]) -> P:
-        return self._table(**{name: self._specs[name].check(value) for name, value in values.items()})
-
-
-@dataclass(frozen=True)
-class PoseTrackerParameters:
-    """The parameters of the node ``pose_tracker``. :func:`specs_of` gives their ranges and descriptions."""
-
-    mesh: str = parameter(
-        "", "Mesh of the object (obj, stl, ply, dae, glb): a path, a file:// or a package:// URI. Required."
-    )
-    mesh_scale: float = parameter(
-        1.0,
-        "Factor from the mesh file's units to metres: 0.001 for a mesh in millimetres.",
-        low=1e-6,
-        high=1e6,
-    )
-    models_info: str = parameter(
-        "",
-        "File with the object's symmetries in the format of BOP's models_info.json, in the mesh file's unit: a path, "
-        "a file:// or a package:// URI. Empty: they are found on the mesh.",
-    )
-    models_info_key: str = parameter(
-        "",
-        "Entry of the object in models_info. Empty: the mesh file's name without ending, or the number in it "
-        "(obj_000005.ply is '5').",
-    )
-    object_name: str = parameter("", "Name of the object in messages. Empty: the mesh file's name without ending.")
-    weights: str = parameter("", "Weights file of the solver. Empty: the weights that ship with the package.")
-    device: str = parameter(
-        "auto", "Where the solver runs. auto: the GPU where there is one.", choices=("auto", "cpu", "cuda")
-    )
-    mask_mode: str = parameter(
-        "binary",
-        "How a mask is read. binary: every non-zero pixel is the object. label: the pixels equal to label_value.",
-        choices=MASK_MODES,
-        live=True,
-    )
-    label_value: int = parameter(
-        1, "Label of the object; only read with mask_mode label.", low=-(2**31), high=2**31 - 1, live=True
-    )
-    distortion: str = parameter(
-        "rectify",
-        "What to do when camera_info says that the lens distorts. rectify: undistort each mask. refuse: "
-        "report an "
-        "error. ignore: use K as if there were no distortion. rectified: the masks are made from rectified "
-        "images "
-        "(image_rect), so P is used.",
-        choices=DISTORTION_MODES,
-        live=True,
-    )
-    publish_tf: bool = parameter(True, "Publish the transform camera -> object on /tf.", live=True)
-    object_frame: str = parameter("", "Child frame of that transform. Empty: object_name.")
-    publish_markers: bool = parameter(True, "Publish the mesh for RViz on ~/markers.", live=True)
-    autostart: bool = parameter(True, "Configure and activate by itself. false: wait for a lifecycle manager.")
-    lost_iou: float = parameter(
-        0.6,
-        "The object counts as lost when the silhouette IoU stays below this.",
-        low=0.0,
-        high=1.0,
-        live=True,
-    )
-    lost_frames: int = parameter(
-        3,
-        "Number of frames in a row below lost_iou after which the object is lost.",
-        low=1,
-        high=1000,
-        live=True,
-    )
-    init_iou: float = parameter(
-        0.8,
-        "Silhouette IoU from which a pose that was found from nothing is accepted.",
-        low=0.0,
-        high=1.0,
-        live=True,
-    )
-    min_mask_pixels: int = parameter(
-        64, "Masks with fewer object pixels count as empty.", low=1, high=100_000_000, live=True
-    )
-    max_solve_threads: int = parameter(2, "CPU threads that the solver may use.", low=1, high=256)
-    camera_info_timeout: float = parameter(
-        2.0,
-        "Time without any camera_info or mask [s] after which /diagnostics says so.",
-        low=0.1,
-        high=3600.0,
-        live=True,
-    )
-    diagnostics_period: float = parameter(1.0, "Time between two /diagnostics messages [s].", low=0.05, high=60.0)
-
-    def __post_init__(self) -> None:
-        if not self.mesh.strip():
-            raise ConfigError("parameter mesh='': expected a mesh file, for example mesh:=/data/bracket.stl.")
-        if self.models_info_key and not self.models_info.strip():
-            raise ConfigError(
-                f"parameter models_info_key={self.models_info_key!r}: expected models_info beside it, the file that "
-                "has this entry."
-            )
-        if self.init_iou < self.lost_iou:
-            raise ConfigError(
-                f"parameter init_iou={self.init_iou}: expected at least lost_iou={self.lost_iou}; otherwise "
-                "an accepted "
-                "pose would be lost at once."
-            )
-        for name in ("object_frame", "object_name"):
-            if getattr(self, name).startswith("/"):
-                raise ConfigError(f"parameter {name}={getattr(self, name)!r}: a tf2 frame must not start with '/'.")
-
-    @cached_property
-    def mesh_path(self) -> Path:
-        """The mesh file; ``file://`` and ``package://`` are resolved.
-
-        Raises:
-            ConfigError: unknown kind of URI, or the package is not installed.
-        """
-        return resolve_path("mesh", self.mesh)
-
-    @cached_property
-    def models_info_path(self) -> Path | None:
-        """The file with the symmetries; None where none is given.
-
-        Raises:
-            ConfigError: unknown kind of URI, or the package is not installed.
-        """
-        return resolve_path("models_info", self.models_info) if self.models_info.strip() else None
-
-    @cached_property
-    def name(self) -> str:
-        """Name of the object."""
-        return self.object_name or self.mesh_path.stem
-
-    @cached_property
-    def frame(self) -> str:
-        """Child frame of the published transform."""
-        return self.object_frame or self.name
+        checked = {name: self._specs[name].check(value) for name, value in values.items()}
+        given: dict[str, Any] = {spec.name: checked[spec.name] for spec in specs_of(self._table)}
+        for holder, (names, table) in self._members.items():
+            given[holder] = {
+                name: table(**{spec.name: checked[f"{names}.{name}.{spec.name}"] for spec in specs_of(table)})
+                for name in given[names]
+            }
+        return self._table(**given)
 
 
 def resolve_path(name: str, text: str) -> Path:

@@ -53,6 +53,11 @@ class RosUntilSignal:
         self._thread.join()
         self._reader.close()
 
+    @property
+    def received(self) -> bool:
+        """A signal has come."""
+        return self._count > 0
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count > 1:

@@ -16,7 +16,7 @@ from ..tasks.object_pose import (
     tracking_estimator_config,
 )
 from ..tasks.object_pose.models_info import load_symmetries
-from .parameters import PoseTrackerParameters
+from .tracker_parameters import PoseTrackerParameters
 
 
 def tracker_config(parameters: PoseTrackerParameters) -> TrackerConfig:
@@ -63,16 +63,20 @@ def load_given_symmetries(parameters: PoseTrackerParameters) -> Symmetries | Non
         ) from error
 
 
+def use_threads(count: int) -> None:
+    """Let the solver use so many CPU threads when it is called from the present thread."""
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
 def make_tracker(parameters: PoseTrackerParameters) -> tuple[ObjectPoseEstimator, PoseTracker]:
-    """Load mesh and weights, and compile and allocate what the first mask would wait for.
+    """Load mesh and weights of one object, and compile and allocate what the first mask would wait for.
 
     Raises:
         MeshError: the mesh cannot be used.
         CheckpointError: the weights cannot be used.
         ConfigError: no such device, or the symmetries cannot be used.
     """
-    torch.set_num_threads(parameters.max_solve_threads)
-    numba.set_num_threads(min(parameters.max_solve_threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     estimator = ObjectPoseEstimator.from_mesh(
         load_tracked_mesh(parameters),
         device=parameters.device,

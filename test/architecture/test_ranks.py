@@ -10,7 +10,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "dfips_ros"
 RANKS = {
-    "errors": 0, "checks": 0, "geometry": 0, "bootstrap": 0, "solver": 1, "processes": 2, "networks": 2, "tasks": 3,
+    "errors": 0, "checks": 0, "geometry": 0, "bootstrap": 0, "solver": 1, "messages": 1, "bags": 1,
+    "processes": 2, "networks": 2, "tasks": 3,
     "baselines": 3, "evaluation": 4, "cli": 5, "nodes": 5,
 }  # fmt: skip
 ROS_PACKAGES = {

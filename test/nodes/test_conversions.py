@@ -111,7 +111,7 @@ def test_missing_tf2_msgs_is_one_clear_error(monkeypatch):
 
 def test_marker_of_a_format_that_rviz_reads(box_mesh):
     mesh = load_mesh(box_mesh, 0.5)
-    marker = conversions.MeshMarker(mesh, "box").at(Pose(), Header(frame_id="camera")).markers[0]
+    marker = conversions.MeshMarker(mesh, "box").at(Pose(), Header(frame_id="camera"))
     assert (marker.type, marker.scale.x) == (Marker.MESH_RESOURCE, 0.5)
     assert marker.mesh_resource.startswith("file:///") and not marker.points
 
@@ -120,7 +120,7 @@ def test_path_with_spaces_becomes_a_valid_uri(box_mesh, tmp_path):
     folder = tmp_path / "my parts"
     folder.mkdir()
     (folder / "box #1.stl").write_bytes(open(box_mesh, "rb").read())
-    marker = conversions.MeshMarker(load_mesh(folder / "box #1.stl"), "box").at(Pose(), Header()).markers[0]
+    marker = conversions.MeshMarker(load_mesh(folder / "box #1.stl"), "box").at(Pose(), Header())
     assert marker.mesh_resource.endswith("my%20parts/box%20%231.stl")
 
 
@@ -130,7 +130,7 @@ def test_marker_of_another_format_is_a_small_triangle_list(tmp_path):
     sphere.export(tmp_path / "sphere.ply")
     maker = conversions.MeshMarker(load_mesh(tmp_path / "sphere.ply", max_faces=20_000), "sphere")
     assert not maker.is_resource
-    marker = maker.at(Pose(), Header()).markers[0]
+    marker = maker.at(Pose(), Header())
     assert (marker.type, marker.scale.x) == (Marker.TRIANGLE_LIST, 1.0)
     assert len(marker.points) % 3 == 0 and 0 < len(marker.points) <= 3.3 * MAX_TRIANGLES
     radius = [math.hypot(p.x, p.y, p.z) for p in marker.points]
@@ -138,6 +138,6 @@ def test_marker_of_another_format_is_a_small_triangle_list(tmp_path):
 
 
 def test_deletion_names_the_same_marker(box_mesh):
-    shown = conversions.MeshMarker(load_mesh(box_mesh), "box").at(Pose(), Header()).markers[0]
-    gone = conversions.delete_markers(Header(), "box").markers[0]
+    shown = conversions.MeshMarker(load_mesh(box_mesh), "box").at(Pose(), Header())
+    gone = conversions.deleted_marker(Header(), "box")
     assert (gone.ns, gone.id, gone.action) == (shown.ns, shown.id, Marker.DELETE)

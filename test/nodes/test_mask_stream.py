@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("diagnostic_msgs.msg")
 
 from dfips_ros.nodes.diagnostics import TrackerHealth  # noqa: E402
-from dfips_ros.nodes.mask_stream import Arrival, MaskStream  # noqa: E402
+from dfips_ros.nodes.mask_stream import Arrival, MaskStream, ResetBarrier  # noqa: E402
 
 TOPICS = {"mask": "/mask", "camera_info": "/info"}
 
@@ -57,7 +57,10 @@ def test_late_repeated_and_set_back():
     assert stream.receive(10.1, 0.3) is Arrival.NEW
     assert stream.receive(2.0, 0.4) is Arrival.CLOCK_SET_BACK
     assert stream.receive(2.1, 0.5) is Arrival.NEW
-    assert stream.late == 2
+    assert (stream.late, stream.set_back) == (2, 1)
+
+
+TRACKING = {"box": ("TRACKING", "", 0.9)}
 
 
 def status(health, now=10.0):
@@ -75,9 +78,9 @@ def test_levels_and_reasons():
     health.camera_time = 9.6
     assert status(health, 20.0).message == "no mask on /mask for 10.5 s"
     health.stream.receive(1.0, 9.9)
-    health.state = "TRACKING"
+    health.objects["box"] = ("TRACKING", "", 0.9)
     assert (status(health).level, status(health).message) == (b"\x00", "TRACKING")
-    health.state, health.reason = "LOST", "the mask is empty"
+    health.objects["box"] = ("LOST", "the mask is empty", 0.0)
     assert (status(health).level, status(health).message) == (b"\x01", "LOST: the mask is empty")
     health.camera_problem = "NaN"
     assert status(health).level == b"\x01" and "the previous one is used: NaN" in status(health).message
@@ -86,14 +89,14 @@ def test_levels_and_reasons():
 
 
 def test_drops_are_told_once():
-    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects=TRACKING)
     feed(health.stream, [0, 1, 5], 1)
     assert "3 masks dropped since the last report" in status(health, 0.2).message
     assert status(health, 0.2).level == b"\x00"
 
 
 def test_late_masks_are_told_once():
-    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects=TRACKING)
     for arrival in (0.1, 0.2, 0.3):
         health.stream.receive(7.0, arrival)
     first = status(health, 0.4)
@@ -102,8 +105,18 @@ def test_late_masks_are_told_once():
     assert (status(health, 0.4).level, status(health, 0.4).message) == (b"\x00", "TRACKING")
 
 
+def test_a_clock_that_was_set_back_is_told_once():
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects=TRACKING)
+    health.stream.receive(70.0, 0.1)
+    health.stream.receive(7.0, 0.2)
+    told = "TRACKING; the masks' clock was set back, so the tracker began anew"
+    first = status(health, 0.3)
+    assert (first.level, first.message) == (b"\x01", told)
+    assert (status(health, 0.3).level, status(health, 0.3).message) == (b"\x00", "TRACKING")
+
+
 def test_an_overlay_that_fails_is_a_warning_and_no_error():
-    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, state="TRACKING")
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects=TRACKING)
     health.stream.receive(1.0, 0.1)
     health.note_error("overlay", "no font", 0.1)
     health.overlay_problem = "no font"
@@ -119,3 +132,39 @@ def test_figures():
     assert values["solve time median (ms)"] == "12.00"
     assert values["mask callback median (ms)"] == "none"
     assert values["camera_info age (s)"] == "none"
+
+
+def test_several_objects():
+    health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects={**TRACKING})
+    health.stream.receive(1.0, 0.1)
+    health.objects["cup"] = ("TRACKING", "", 0.7)
+    assert (status(health, 0.2).level, status(health, 0.2).message) == (b"\x00", "TRACKING")
+    health.objects["cup"] = ("LOST", "the mask is empty", 0.0)
+    told = status(health, 0.2)
+    assert told.level == b"\x01"
+    assert told.message == "1 of 2 objects TRACKING: cup LOST (the mask is empty)"
+    values = {pair.key: pair.value for pair in told.values}
+    assert (values["box silhouette IoU"], values["cup state"], values["silhouette IoU"]) == ("0.900", "LOST", "0.000")
+    health.objects.clear()
+    assert status(health, 0.2).message == "no objects: add one with ~/add_object"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "clock", "received", "stale"),
+    [
+        (99.9, 100.1, None, True),  # taken before the reset at 100
+        (100.05, 100.1, None, False),
+        (7.0, 100.1, None, False),  # stamps of another clock
+        (7.0, 100.1, 5.1, False),
+        (7.0, 100.1, 4.9, True),  # received before the reset, at 5 on the computer's clock
+        (None, 100.1, 4.9, True),
+        (100.3, 100.1, None, False),
+    ],
+)
+def test_masks_from_before_a_reset(stamp, clock, received, stale):
+    barrier = ResetBarrier()
+    assert not barrier.is_before(stamp, clock, received)
+    barrier.set(100.0, 5.0)
+    assert barrier.is_before(stamp, clock, received) is stale
+    barrier.lift()
+    assert not barrier.is_before(stamp, clock, received)

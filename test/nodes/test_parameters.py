@@ -15,15 +15,15 @@ from rclpy.parameter import Parameter  # noqa: E402
 
 from dfips_ros.errors import ConfigError  # noqa: E402
 from dfips_ros.nodes import ros_api  # noqa: E402
-from dfips_ros.nodes.parameters import (  # noqa: E402
-    ParameterReader,
-    PoseTrackerParameters,
-    specs_of,
-)
+from dfips_ros.nodes.parameters import ParameterReader, members_of, specs_of  # noqa: E402
 from dfips_ros.nodes.tracker_factory import load_given_symmetries  # noqa: E402
+from dfips_ros.nodes.tracker_parameters import PoseTrackerParameters  # noqa: E402
 
 ALL_SPECS = {
-    f"{node}.{spec.name}": spec for node, tables in ros_api.NODES.items() for spec in specs_of(tables.parameters)
+    f"{node}.{spec.name}": spec
+    for node, tables in ros_api.NODES.items()
+    for table in (tables.parameters, *(table for _, table in members_of(tables.parameters).values()))
+    for spec in specs_of(table)
 }
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +60,9 @@ def test_every_parameter_is_described_and_its_default_is_valid(spec):
 
 @pytest.mark.parametrize("spec", ALL_SPECS.values(), ids=ALL_SPECS)
 def test_wrong_types_and_values_name_parameter_value_and_choices(spec):
-    wrong = {bool: ["yes", 1], int: [1.5, "2", True], float: ["0.5", True], str: [3, None]}[type(spec.default)]
+    wrong = {bool: ["yes", 1], int: [1.5, "2", True], float: ["0.5", True], str: [3, None], tuple: ["a", [1]]}[
+        type(spec.default)
+    ]
     if spec.choices:
         wrong.append("none of these")
     if spec.low is not None:
@@ -183,7 +185,7 @@ def test_a_parameters_file_is_named_after_its_node(tmp_path, capsys):
 @pytest.mark.parametrize("node", ros_api.NODES)
 def test_parameters_file_has_every_parameter_with_its_default(node):
     values = yaml.safe_load(ros_api.config_text(node))[f"/**/{node}"]["ros__parameters"]
-    assert values == {spec.name: spec.default for spec in specs_of(ros_api.NODES[node].parameters)}
+    assert values == {spec.name: spec.ros_default for spec in specs_of(ros_api.NODES[node].parameters)}
 
 
 def test_the_node_takes_the_parameters_file(context, tmp_path):

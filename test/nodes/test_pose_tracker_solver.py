@@ -17,7 +17,7 @@ from dfips_ros.msg import TrackedObject  # noqa: E402
 from dfips_ros.nodes.conversions import matrix_from_pose, pose_from_matrix  # noqa: E402
 from dfips_ros.processes.mesh import load_mesh  # noqa: E402
 from dfips_ros.processes.silhouette import RasterRenderer  # noqa: E402
-from dfips_ros.srv import SetPose  # noqa: E402
+from dfips_ros.srv import AddObject, RemoveObject, SetPose  # noqa: E402
 from dfips_ros.tasks.object_pose import mask_iou  # noqa: E402
 
 SIZE = (480, 640)
@@ -116,3 +116,36 @@ def test_set_pose_chooses_among_symmetric_poses(tracker, render):
         assert answer.state == TrackedObject.TRACKING
         found = matrix_from_pose(answer.pose.pose)
         assert np.linalg.norm(so3_log(found[:3, :3] @ wanted[:3, :3].T)) < np.deg2rad(20)
+
+
+def test_tracks_two_boxes_in_one_label_image(tracker, render, box_mesh):
+    """The second one is added while the first is tracked; each is where it was rendered."""
+    assert tracker.set_parameters(mask_mode="label", label_value=1) == []
+    try:
+        add = AddObject.Request(name="twin", mesh=box_mesh, mesh_scale=0.8, label_value=2)
+        answer = tracker.client.call(AddObject, f"{tracker.name}/add_object", add, resend=False)
+        assert answer is not None and answer.success, answer
+        shrunk = np.diag([0.8, 0.8, 0.8, 1.0])
+        for step in range(6):
+            truth = {"box": pose_at(step), "twin": pose_at(-step)}
+            truth["box"][0, 3] += 0.12
+            truth["twin"][0, 3] -= 0.1
+            masks = {"box": render(truth["box"]), "twin": render(truth["twin"] @ shrunk)}
+            labels = np.where(masks["box"], 1, np.where(masks["twin"], 2, 0)).astype(np.uint8)
+            message = tracker.mask(size=SIZE, half=0)
+            message.data = labels.tobytes()
+            tracker.send(message, tracker.camera_info(width=640, height=480, k=CAMERA_MATRIX.ravel().tolist()))
+
+            def both(stamp=message.header.stamp):
+                found = {o.object_name: o for o in list(tracker.client.received["object"]) if o.header.stamp == stamp}
+                return found if len(found) == 2 else None
+
+            for name, found in tracker.client.wait(both, "answers for both").items():
+                assert found.state == TrackedObject.TRACKING, (name, found.reason)
+                pose = matrix_from_pose(found.pose.pose) @ (shrunk if name == "twin" else np.eye(4))
+                assert mask_iou(render(pose), masks[name]) > 0.9
+                assert np.linalg.norm(pose[:3, 3] - truth[name][:3, 3]) < 0.02
+    finally:
+        remove = RemoveObject.Request(name="twin")
+        assert tracker.client.call(RemoveObject, f"{tracker.name}/remove_object", remove, resend=False).success
+        assert tracker.set_parameters(mask_mode="binary") == []

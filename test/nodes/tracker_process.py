@@ -3,7 +3,7 @@
 
 The stand-in puts the object's origin on the ray through the middle of the mask. It raises RuntimeError for a
 mask of exactly CRASH_PIXELS pixels, and takes ``--solve-time`` seconds for each mask. It cannot render an object
-above the row CRASH_ROW.
+above the row CRASH_ROW. Some objects take LOAD_SECONDS to load.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import numpy as np
 
 from dfips_ros.checks import check_pose_in_view
 from dfips_ros.nodes.managed_node import run_node
-from dfips_ros.nodes.parameters import PoseTrackerParameters
 from dfips_ros.nodes.pose_tracker import PoseTrackerNode
 from dfips_ros.nodes.tracker_factory import load_tracked_mesh, tracker_config
-from dfips_ros.tasks.object_pose import ObjectPoseSolution, TrackerConfig, TrackResult, TrackState
+from dfips_ros.nodes.tracker_parameters import PoseTrackerParameters
+from dfips_ros.tasks.object_pose import ObjectPoseSolution, Symmetries, TrackerConfig, TrackResult, TrackState
 
 CRASH_PIXELS = 777
 CRASH_ROW = 30
 DEPTH = 0.5
+LOAD_SECONDS = {"third": 1.0, "glacier": 5.0}
 
 
 class StandInEstimator:
     def __init__(self, mesh):
         self.mesh = mesh
+        self.symmetries = Symmetries.none()
 
     def render_mask(self, T_camera_object, camera_matrix, size):
         mask = np.zeros(size, dtype=bool)
@@ -89,6 +91,7 @@ def main() -> int:
     options, ros_arguments = parser.parse_known_args()
 
     def make(parameters: PoseTrackerParameters):
+        time.sleep(LOAD_SECONDS.get(parameters.name, 0.0))
         estimator = StandInEstimator(load_tracked_mesh(parameters))
         return estimator, StandInTracker(tracker_config(parameters), options.solve_time)
 

@@ -8,14 +8,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError, PoseError
-from ...geometry import make_pose, rotation_angle
+from ...geometry import rotation_angle
 from .estimator import ObjectPoseSolution
 from .hypotheses import EstimatorConfig
+from .prediction import predict_pose
 from .symmetry import Symmetries
 
 TRACKING_ENOUGH = 0.04  # 1 - IoU, at the resolution of the stages
@@ -262,11 +262,7 @@ class PoseTracker:
         if past <= 0 or not 0 < ahead <= self.config.max_prediction or past > self.config.max_prediction:
             return [last]
         ratio = ahead / past
-        turn, _ = cv2.Rodrigues(last[:3, :3] @ before[:3, :3].T)
-        rotation = cv2.Rodrigues(turn * ratio)[0] @ last[:3, :3]
-        here, there = (pose[:3, :3] @ self._center + pose[:3, 3] for pose in (last, before))
-        translation = here + ratio * (here - there) - rotation @ self._center
-        predicted = make_pose(rotation, translation)
+        predicted = predict_pose(before, last, ratio, self._center)
         center = np.append(self._center, 1.0)
         if predicted[2] @ center <= 0.1 * (last[2] @ center):
             return [last]

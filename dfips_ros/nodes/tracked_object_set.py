@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects that the node ``pose_tracker`` tracks: configured, added and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import ConfigError, DfipsError
+from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackResult
+from ..tasks.object_pose.multi_tracker import MultiTracker
+from .object_track import ObjectTrack
+from .tracker_factory import tracker_config
+from .tracker_parameters import ObjectParameters, PoseTrackerParameters, check_distinct
+
+# With several objects one that is looked for is searched in every n-th mask only: a search takes ten times as long as
+# to follow the others, which wait for it.
+SHARED_SEARCH_INTERVAL = 5
+
+Loaded = tuple[ObjectPoseEstimator, PoseTracker]
+TrackerFactory = Callable[[PoseTrackerParameters], Loaded]
+
+
+class TrackedObjectSet:
+    """Objects by name, in the order of adding.
+
+    Args:
+        factory: makes estimator and tracker of one object from its parameters.
+    """
+
+    def __init__(self, factory: TrackerFactory) -> None:
+        self._factory = factory
+        self._trackers: MultiTracker[PoseTracker] = MultiTracker()
+        self._tracks: dict[str, ObjectTrack] = {}
+        self._reserved: dict[str, PoseTrackerParameters] = {}
+        self._generation = 0
+
+    @property
+    def tracks(self) -> list[ObjectTrack]:
+        """The objects, in the order of adding."""
+        return list(self._tracks.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._tracks)
+
+    @property
+    def generation(self) -> int:
+        """Changes when all objects are removed at once."""
+        return self._generation
+
+    def __getitem__(self, name: str) -> ObjectTrack:
+        """The object of this name.
+
+        Raises:
+            ConfigError: there is none, or it is still being loaded.
+        """
+        if name in self._reserved:
+            raise ConfigError(f"object '{name}': it is still being loaded; wait for the answer of ~/add_object.")
+        _ = self._trackers[name]
+        return self._tracks[name]
+
+    def load(self, parameters: PoseTrackerParameters) -> Loaded:
+        """Load one object; takes a second or so.
+
+        Raises:
+            DfipsError: it cannot be loaded.
+        """
+        return self._factory(parameters)
+
+    def reserve(self, parameters: PoseTrackerParameters) -> None:
+        """Keep name and label for an object that is being loaded; :meth:`release` gives them free.
+
+        Raises:
+            ConfigError: name, frame or label are taken.
+        """
+        if parameters.name in self._reserved:
+            raise ConfigError(f"object '{parameters.name}': it is already being loaded.")
+        check_distinct([*(track.parameters for track in self.tracks), *self._reserved.values(), parameters])
+        self._reserved[parameters.name] = parameters
+
+    def release(self, name: str) -> None:
+        """The end of :meth:`reserve`."""
+        self._reserved.pop(name, None)
+
+    def add(self, parameters: PoseTrackerParameters, own: ObjectParameters | None, loaded: Loaded) -> ObjectTrack:
+        """Add a loaded object.
+
+        Args:
+            parameters: of the node as if this were its single object.
+            own: what was told of this object; None: it is the single one that the node's parameters describe.
+            loaded: what :meth:`load` made.
+
+        Raises:
+            ConfigError: name, frame or label are taken.
+        """
+        check_distinct([*(track.parameters for track in self.tracks), parameters])
+        estimator, tracker = loaded
+        number = self._trackers.add(parameters.name, tracker)
+        track = self._tracks[parameters.name] = ObjectTrack(parameters, own, estimator, tracker, number)
+        self._share()
+        return track
+
+    def remove(self, name: str) -> None:
+        """Remove an object.
+
+        Raises:
+            ConfigError: there is none of this name, or it is still being loaded.
+        """
+        _ = self[name]
+        self._trackers.remove(name)
+        del self._tracks[name]
+        self._share()
+
+    def clear(self) -> None:
+        """Remove all objects; their numbers are not used again."""
+        self._trackers.clear()
+        self._tracks, self._reserved = {}, {}
+        self._generation += 1
+
+    def check(self, parameters: PoseTrackerParameters) -> None:
+        """Raise unless the objects fit to changed parameters of the node.
+
+        Raises:
+            ConfigError: two objects could not be told apart any more.
+        """
+        check_distinct([*self._present(parameters).values(), *self._reserved.values()])
+
+    def take(self, parameters: PoseTrackerParameters) -> None:
+        """Take over changed parameters of the node."""
+        for name, each in self._present(parameters).items():
+            track = self._tracks[name]
+            track.parameters = each
+            if track.own is not None and track.configured:
+                track.own = parameters.object_parameters[name]
+        self._share()
+
+    def _share(self) -> None:
+        """Set every tracker up for the number of objects."""
+        interval = 1 if len(self._tracks) == 1 else SHARED_SEARCH_INTERVAL
+        for track in self.tracks:
+            track.tracker.config = replace(tracker_config(track.parameters), reinit_interval=interval)
+
+    def _present(self, parameters: PoseTrackerParameters) -> dict[str, PoseTrackerParameters]:
+        """Parameters of each object."""
+        found = {}
+        for track in self.tracks:
+            own = parameters.object_parameters[track.name] if track.own and track.configured else track.own
+            found[track.name] = parameters if own is None else parameters.of(track.name, own)
+        return found
+
+    def update(
+        self, masks: Mapping[str, np.ndarray], camera_matrix: np.ndarray, stamp: float
+    ) -> dict[str, TrackResult | Exception]:
+        """Take the masks of one image; see :meth:`MultiTracker.update`."""
+        return self._trackers.update(masks, camera_matrix, stamp)
+
+
+def in_words(error: Exception) -> str:
+    """An error as the message of a service's answer."""
+    return str(error) if isinstance(error, DfipsError) else f"{type(error).__name__}: {error}"
