@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the node that restores JPEG images.
+"""Starts the node that restores JPEG images, and RViz on request.
 
 ros2 launch dfips_ros image_restorer.launch.py input_topic:=/camera/image_raw/compressed output_topic:=/camera/restored
 """
@@ -21,6 +21,7 @@ ARGUMENTS = (
     ("device", "", "auto, cpu or cuda; by default auto."),
     ("params_file", PathJoinSubstitution([CONFIG, "image_restorer.yaml"]), "Parameters file of the node."),
     ("namespace", "", "Namespace of the node."),
+    ("rviz", "false", "Start RViz too: true or false."),
     ("log_level", "info", "Log level of the node: debug, info, warn, error or fatal."),
     ("autostart", "", "Configure and activate the node by itself: true or false; by default true."),
     ("use_sim_time", "", "Take the time from /clock: true or false; by default false."),
@@ -55,6 +56,27 @@ def _node(context):
     return [restorer]
 
 
+def _rviz(context):
+    """RViz when it is wanted; the topic in its file moves with the node's."""
+
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    if not _boolean("rviz", value("rviz")):
+        return []
+    namespace, topic = value("namespace").strip("/"), value("output_topic")
+    inside = f"/{namespace}/image_restorer/restored" if namespace else "/image_restorer/restored"
+    shown = inside if topic == "~/restored" else topic
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        arguments=["-d", PathJoinSubstitution([CONFIG, "image_restorer.rviz"])],
+        remappings=[("/image_restorer/restored", shown)] if shown != "/image_restorer/restored" else [],
+    )
+    return [rviz]
+
+
 def _boolean(name, text):
     if text.lower() not in ("true", "false"):
         raise RuntimeError(f"{name}:={text}: expected true or false.")
@@ -62,9 +84,9 @@ def _boolean(name, text):
 
 
 def generate_launch_description():
-    """Arguments and the node."""
+    """Arguments, node, RViz."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in ARGUMENTS
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=_node)])
+    return LaunchDescription([*arguments, OpaqueFunction(function=_node), OpaqueFunction(function=_rviz)])

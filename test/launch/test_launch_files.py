@@ -24,6 +24,10 @@ EXPECTED = {
     "mask_topic",
     "camera_info_topic",
     "image_topic",
+    "label_info_topic",
+    "instance_masks_topic",
+    "initial_pose_topic",
+    "output_frame",
     "params_file",
     "namespace",
     "rviz",
@@ -54,10 +58,10 @@ def test_arguments_are_declared_described_and_used():
     body = source[source.index("def _node") :]
     used = set(re.findall(r"""(?:value|LaunchConfiguration)\("(\w+)"\)""", body))
     assert used <= set(declared)
-    assert used >= EXPECTED - {"mesh", "object_name", "mask_topic", "camera_info_topic", "image_topic"} - {
-        "autostart",
-        "use_sim_time",
-    }
+    looped = {name for name in EXPECTED if name.endswith("_topic")} | {"mesh", "object_name", "output_frame"}
+    assert used >= EXPECTED - looped - {"autostart", "use_sim_time"}
+    for name in looped:
+        assert f'"{name.removesuffix("_topic")}"' in body
 
 
 def test_launch_file_compiles():
@@ -117,6 +121,14 @@ def test_only_what_is_given_wins_over_the_parameters_file(launched):
     given = launched(params_file="my.yaml", autostart="false", use_sim_time="True", mesh_scale="0.001")
     overrides = {"autostart": False, "use_sim_time": True, "mesh_scale": 0.001}
     assert given["pose_tracker"]["parameters"] == ["my.yaml", overrides]
+
+
+def test_topics_are_remapped(launched):
+    topics = ("mask", "camera_info", "image", "label_info", "instance_masks", "initial_pose")
+    given = launched(**{f"{name}_topic": f"/other/{name}" for name in topics}, output_frame="map")["pose_tracker"]
+    assert given["remappings"] == [(f"~/{name}", f"/other/{name}") for name in topics]
+    assert given["parameters"][1]["output_frame"].arguments == ("map",)
+    assert launched()["pose_tracker"]["remappings"] == []
 
 
 @pytest.mark.parametrize(

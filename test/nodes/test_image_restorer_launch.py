@@ -41,7 +41,7 @@ def launched(monkeypatch):
     spec.loader.exec_module(module)
 
     def start(**values):
-        *declared, opaque = module.generate_launch_description().arguments[0]
+        *declared, opaque, _ = module.generate_launch_description().arguments[0]
         context = {each.arguments[0]: each.options["default_value"] for each in declared}
         assert set(values) <= set(context) and all(each.options["description"].endswith(".") for each in declared)
         (node,) = opaque.options["function"]({**context, **values})
