@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DfipsError
-from .tasks import DEFAULT_TASKS, PLAIN, SUMMARIES, TASKS
+from .tasks import DEFAULT_TASKS, FILE_TASKS, PLAIN, SUMMARIES, TASKS
 
 DESCRIPTION = """\
 Deep feedback inverse problem solver: object pose from segmentation masks, inverse kinematics for any serial arm.
@@ -36,6 +36,8 @@ class _Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         if words and words[0] in DEFAULT_TASKS and (len(words) == 1 or words[1].startswith("-")):
             words.insert(1, DEFAULT_TASKS[words[0]])
+        if len(words) > 1 and words[0] in FILE_TASKS and _names_a_file(words[1]):
+            words.insert(1, FILE_TASKS[words[0]])
         return super().parse_known_args(words, namespace)
 
 
@@ -59,6 +61,10 @@ def make_parser() -> argparse.ArgumentParser:
         for task, module in TASKS[name].items():
             _add(tasks, task, module, epilog=_others(name, task))
     return parser
+
+
+def _names_a_file(word: str) -> bool:
+    return not word.startswith("-") and ("." in word or os.sep in word or os.path.exists(word))
 
 
 def _add(parsers: Any, name: str, module_name: str, summary: str = "", epilog: str | None = None) -> None:

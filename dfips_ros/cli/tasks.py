@@ -12,21 +12,38 @@ SUMMARIES = {
     "solve": "solve one problem: an object's pose in a mask, for example",
     "train": "train the solver of a task",
     "evaluate": "compare methods on the same inputs and write a CSV",
+    "reproduce": "make a table or figure of the paper again, training included",
+    "replay": "run a task on a recording (rosbag2: mcap, sqlite3) and write another one, without ROS",
     "table": "turn a CSV of `dfips evaluate` or `dfips bench` into a Markdown table",
     "bench": "measure time and memory on this machine",
 }
 
 # command -> task -> module
 TASKS = {
-    "demo": {"object_pose": "demo_pose", "inverse_kinematics": "demo_ik"},
-    "solve": {"object_pose": "solve_pose", "inverse_kinematics": "solve_ik", "deblocking": "solve_deblocking"},
-    "train": {"object_pose": "train_pose", "inverse_kinematics": "train_ik", "deblocking": "train_deblocking"},
-    "evaluate": {"object_pose": "evaluate_pose", "deblocking": "evaluate_deblocking"},
-    "bench": {"object_pose": "bench_pose", "inverse_kinematics": "bench_ik"},
+    "demo": {
+        "object_pose": "demo_pose", "inverse_kinematics": "demo_ik", "illumination": "demo_light", "bag": "demo_bag",
+    },
+    "solve": {
+        "object_pose": "solve_pose", "inverse_kinematics": "solve_ik", "illumination": "solve_illumination",
+        "deblocking": "solve_deblocking",
+    },
+    "train": {
+        "object_pose": "train_pose", "inverse_kinematics": "train_ik", "illumination": "train_illumination",
+        "deblocking": "train_deblocking",
+    },
+    "evaluate": {
+        "object_pose": "evaluate_pose", "illumination": "evaluate_illumination", "deblocking": "evaluate_deblocking",
+    },
+    "reproduce": {"explicit-feedback": "reproduce_explicit_feedback"},
+    "replay": {"object_pose": "replay_pose", "inverse_kinematics": "replay_ik", "deblocking": "replay_deblocking"},
+    "bench": {"object_pose": "bench_pose", "inverse_kinematics": "bench_ik", "deblocking": "bench_deblocking"},
 }
 
 # Commands that are this task's when none is named: `dfips demo --seconds 10` is `dfips demo object_pose --seconds 10`.
 DEFAULT_TASKS = {"demo": "object_pose", "bench": "object_pose"}
+
+# Commands whose task may be left out before a file: `dfips replay in.mcap` is `dfips replay object_pose in.mcap`.
+FILE_TASKS = {"replay": "object_pose"}
 
 # Commands without tasks; the module has the command's name.
 PLAIN = ("table",)
