@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dncnn3", type=Path, metavar="FILE", help="the published DnCNN3.mat (needs h5py)")
     parser.add_argument("--slow-images", type=int, default=2, metavar="N", help="images of each set for dip (2)")
     parser.add_argument("--dip-iterations", type=int, default=600, metavar="N", help="of dip (600)")
+    parser.add_argument("--cited", action="store_true", help="published figures of peers, too (classic5, LIVE1)")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER",
                         help="write crops side by side, one picture per set: input, DnCNN, ours, truth")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="processor threads of the networks (1)")
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     provenance = {"commit": commit() or "unknown", "machine": machine_line(describe_machine())}
     rows = evaluate_deblocking(
         sets, options.quality, options.methods, options.weights, options.dncnn, options.dncnn3, options.slow_images,
-        options.dip_iterations, provenance, options.quiet,
+        options.dip_iterations, provenance, options.quiet, options.cited,
     )  # fmt: skip
     write_rows(options.out, rows)
     if options.pictures:

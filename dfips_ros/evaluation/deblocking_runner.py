@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..baselines.deep_image_prior import DeepImagePrior, DeepImagePriorConfig
@@ -26,9 +27,11 @@ from ..processes.jpeg import encode, standard_table
 from ..processes.jpeg_consistency import agreement
 from ..processes.jpeg_dct import JpegObservation
 from ..processes.jpeg_file import read_header, read_luminance
+from ..solver import FeedbackSolver
 from ..tasks.deblocking.metrics import psnr, psnr_b, ssim
 from ..tasks.deblocking.problem import load_solver
 from ..tasks.deblocking.restorer import DEFAULT_WEIGHTS, JpegRestorer
+from .deblocking_published import published_rows
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 QUALITIES = (10, 20, 30, 40)
@@ -44,7 +47,23 @@ METHODS = {
     "dip": "Deep Image Prior",
 }
 STAGES = {"direct": 1, "two": 2, "three": 3}
-Method = Callable[[JpegObservation], Tensor]  # one plane -> restored plane (1, 1, H, W)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One plane -> restored plane (1, 1, H, W).
+
+    Attributes:
+        restore: does it.
+        parameters: how many learned numbers that takes.
+    """
+
+    restore: Callable[[JpegObservation], Tensor]
+    parameters: int = 0
+
+    def __call__(self, observation: JpegObservation) -> Tensor:
+        """Restore one plane."""
+        return self.restore(observation)
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
@@ -84,21 +103,26 @@ def make_method(
     if name not in METHODS:
         raise ConfigError(f"methods: unknown {name}; known are {', '.join(METHODS)}.")
     if name == "jpeg":
-        return lambda observation: observation.planes
+        return Method(lambda observation: observation.planes)
     if name == "dip":
         prior = DeepImagePrior(DeepImagePriorConfig(iterations=iterations))
-        return lambda observation: prior.estimate(observation).estimate
+        return Method(lambda observation: prior.estimate(observation).estimate)
     if name in ("dncnn", "dncnn3"):
         file = dncnn if name == "dncnn" else dncnn3
         if file is None:
             raise ConfigError(f"methods: {name} needs its weights, --{name} FILE.")
         peer = load_dncnn3(file) if name == "dncnn3" else load_solver(file)[0]
-        return lambda observation: peer.estimate(observation, observation.planes).estimate
+        return Method(lambda seen: peer.estimate(seen, seen.planes).estimate, _count(peer, 1))
     restorer = JpegRestorer(weights, device="cpu", consistency="exact")
+    solver = restorer.solver
     if name == "ours":
-        return lambda observation: restorer.restore_planes(observation)[0]
+        return Method(lambda seen: restorer.restore_planes(seen)[0], _count(solver, solver.config.num_stages))
     stages = STAGES[name]
-    return lambda observation: restorer.solver.estimate(observation, observation.planes, num_stages=stages).estimate
+    return Method(lambda seen: solver.estimate(seen, seen.planes, num_stages=stages).estimate, _count(solver, stages))
+
+
+def _count(solver: FeedbackSolver, stages: int) -> int:
+    return sum(p.numel() for p in nn.ModuleList([solver.stage(t) for t in range(stages)]).parameters())
 
 
 def evaluate_deblocking(
@@ -112,6 +136,7 @@ def evaluate_deblocking(
     dip_iterations: int = 600,
     provenance: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    cited: bool = False,
 ) -> list[dict[str, Any]]:
     """Evaluate methods on the same JPEGs.
 
@@ -129,6 +154,7 @@ def evaluate_deblocking(
         dip_iterations: of Deep Image Prior.
         provenance: columns that every row carries (commit, machine).
         quiet: no progress bar.
+        cited: published figures of peers for the same set and quality, too.
 
     Returns:
         One row per set, quality, subset and method.
@@ -165,11 +191,15 @@ def evaluate_deblocking(
                     rows += [
                         {
                             "set": set_name, "quality": quality, "subset": subset, "method": METHODS[name],
-                            **_mean(scores[:count]), "config": setting, **(provenance or {}),
+                            "parameters": made[name].parameters, **_mean(scores[:count]), "config": setting,
+                            **(provenance or {}),
                         }
                         for name, scores in found.items()
                         if len(scores) >= count
                     ]  # fmt: skip
+                if cited:
+                    published = published_rows(set_name, len(own), quality)
+                    rows += [{"set": set_name, "quality": quality, "subset": "all", **row} for row in published]
     return rows
 
 

@@ -34,7 +34,7 @@ class _Block(nn.Module):
         hidden = self.first(x)
         if self.film is not None:
             scale, shift = self.film(condition)[:, :, None, None].to(hidden.dtype).chunk(2, dim=1)
-            hidden = torch.addcmul(hidden + shift, hidden, scale)
+            hidden = torch.addcmul(shift, hidden, 1.0 + scale)
         return self.second(functional.relu_(hidden)).add_(x)
 
 
@@ -71,31 +71,47 @@ class DctUnetStage(nn.Module):
 
     def forward(self, features: FeedbackFeatures) -> Tensor:
         x, dtype = features.inputs, self.head.weight.dtype
-        estimate = _folded(x["estimate"] - 0.5, dtype)
-        mean = estimate.mean(dim=1, keepdim=True)
-        coarser = functional.avg_pool2d(mean, 3, stride=1, padding=1, count_include_pad=False)
-        compared = [_folded(x["residual"], dtype), _folded(x["estimate"] - x["observation"], dtype)]
-        images = [(estimate - mean) * DETAIL_SCALE, (mean - coarser) * DETAIL_SCALE, mean * MEAN_SCALE]
-        images += [image * COMPARE_SCALE for image in compared]
+        planes = _folded(x["estimate"], x["residual"], x["observation"]).to(dtype)
         condition = self.table((torch.log(x["table"]) - 3.0).to(dtype))
         cells = x["cells"].to(dtype).contiguous(memory_format=torch.channels_last)
-        fine = functional.relu_(self.head(torch.cat(images, dim=1)))
+        fine = functional.relu_(self.head(planes))
         coarse = self.down(fine).add_(self.cells(cells))
         for block in self.body:
             coarse = block(coarse, condition)
-        fine = self.fine(fine + functional.pixel_shuffle(self.up(coarse), 2), condition)
+        fine = self.fine(self._added(fine, coarse), condition)
         return _unfolded(self.tail(fine)).to(x["estimate"].dtype) * UPDATE_SCALE
 
+    def _added(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """``fine + pixel_shuffle(up(coarse), 2)``, the shuffle done to the weights, so that memory is read in runs."""
+        batch, width, height, length = fine.shape
+        weight = self.up.weight.unflatten(0, (width, 4)).transpose(0, 1).flatten(0, 1)
+        bias = self.up.bias.unflatten(0, (width, 4)).T.flatten()  # type: ignore[union-attr]
+        up = functional.conv2d(coarse, weight, bias).permute(0, 2, 3, 1)
+        up = up.reshape(batch, height // 2, length // 2, 2, 2 * width).transpose(2, 3)
+        added = fine.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, length // 2, 2 * width) + up
+        return added.reshape(batch, height, length, width).permute(0, 3, 1, 2)
 
-def _folded(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """``pixel_unshuffle`` of (B, 1, H, W) straight into channels-last memory."""
-    batch, _, height, width = image.shape
-    cells = image.to(dtype).reshape(batch, height // FOLD, FOLD, width // FOLD, FOLD).transpose(2, 3)
-    return cells.reshape(batch, height // FOLD, width // FOLD, FOLD * FOLD).permute(0, 3, 1, 2)
+
+def _folded(estimate: Tensor, residual: Tensor, observation: Tensor) -> Tensor:
+    """The inputs at 1/4 of the resolution, (B, 50, H/4, W/4) in channels-last memory: detail within and between the
+    folded pixels, their mean, the residual, and the change so far."""
+    planes = torch.cat([estimate - 0.5, residual, estimate - observation], dim=1)
+    batch, count, height, width = planes.shape
+    rows, columns = height // FOLD, width // FOLD
+    runs = planes.view(torch.complex128).reshape(batch, count, rows, FOLD, columns)  # four pixels moved as one number
+    folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(torch.float32)  # (B, H/4, W/4, 3, 16)
+    own = folded[..., 0, :]
+    mean = own.mean(dim=-1, keepdim=True)
+    coarser = functional.avg_pool2d(
+        mean.reshape(batch, 1, rows, columns), 3, stride=1, padding=1, count_include_pad=False
+    ).reshape(mean.shape)
+    images = [(own - mean) * DETAIL_SCALE, (mean - coarser) * DETAIL_SCALE, mean * MEAN_SCALE]
+    images.append(folded[..., 1:, :].flatten(3) * COMPARE_SCALE)
+    return torch.cat(images, dim=-1).permute(0, 3, 1, 2)
 
 
 def _unfolded(image: Tensor) -> Tensor:
-    """The inverse of :func:`_folded`."""
+    """``pixel_shuffle`` of (B, 16, H/4, W/4) straight from channels-last memory."""
     batch, _, rows, columns = image.shape
     cells = image.permute(0, 2, 3, 1).reshape(batch, rows, columns, FOLD, FOLD).transpose(2, 3)
     return cells.reshape(batch, 1, rows * FOLD, columns * FOLD)

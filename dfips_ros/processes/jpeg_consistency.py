@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .jpeg_dct import JpegObservation, blocks, dct_basis, unblocks
+from .jpeg_dct import JpegObservation, blocks, by_block, dct_basis, unblocks
 
 # What is tried for a block until it agrees: the margin kept from the walls of the cells, in units of a coefficient, and
 # how often projection into the cells and clipping to [0, 255] take turns (they lead to a point that is in both).
@@ -36,18 +36,18 @@ class Consistency:
 
 
 def _misses(pixels: Tensor, levels: Tensor, steps: Tensor, tolerance: float) -> Tensor:
-    """Which coefficients lie outside of their cells, or nearer to the walls than ``tolerance``."""
+    """Which coefficients of blocks (..., 64) lie outside of their cells, or nearer to the walls than ``tolerance``."""
     basis = dct_basis(pixels.device, pixels.dtype)
-    off = (basis @ (pixels - 128.0) - levels * steps).abs()
+    off = ((pixels - 128.0) @ basis.T).sub_(levels * steps).abs_()
     return off > steps * 0.5 - torch.clamp(steps * 0.2, max=tolerance)
 
 
 def _projected(pixels: Tensor, levels: Tensor, steps: Tensor, margin: float) -> Tensor:
     basis = dct_basis(pixels.device, pixels.dtype)
-    coefficients = basis @ (pixels - 128.0)
+    coefficients = (pixels - 128.0) @ basis.T
     middle = levels * steps
     room = steps * 0.5 - torch.clamp(steps * MOST_OF_CELL, max=margin)
-    return basis.T @ torch.clamp(coefficients, middle - room, middle + room) + 128.0
+    return torch.clamp(coefficients, middle - room, middle + room) @ basis + 128.0
 
 
 def project(planes: Tensor, observation: JpegObservation, margin: float = 0.0) -> Tensor:
@@ -58,16 +58,20 @@ def project(planes: Tensor, observation: JpegObservation, margin: float = 0.0) -
         observation: of the same size.
         margin: kept from the walls of the cells, in units of a coefficient.
     """
-    pixels = blocks(planes * 255.0)
-    levels = observation.levels.flatten(2)
-    moved = _projected(pixels.flatten(2), levels, observation.tables[:, :, None], margin)
-    return unblocks(moved.reshape(pixels.shape) / 255.0)
+    steps = observation.tables[:, None]
+    moved = _projected(by_block(blocks(planes * 255.0)), by_block(observation.levels), steps, margin)
+    return _planes(moved, observation)
+
+
+def _planes(pixels: Tensor, observation: JpegObservation) -> Tensor:
+    """Blocks (B, N, 64) in grey levels -> planes (B, 1, H, W) in [0, 1]."""
+    return unblocks(pixels.unflatten(1, observation.levels.shape[2:]).permute(0, 3, 1, 2)) / 255.0
 
 
 def agreement(planes: Tensor, observation: JpegObservation) -> Tensor:
     """(B,) fraction of coefficients of planes (B, 1, H, W), rounded to 8 bit, that quantise to the observed level."""
-    pixels = blocks(planes * 255.0).round().clamp(0.0, 255.0)
-    misses = _misses(pixels.flatten(2), observation.levels.flatten(2), observation.tables[:, :, None], 0.0)
+    pixels = by_block(blocks(planes * 255.0)).round().clamp(0.0, 255.0)
+    misses = _misses(pixels, by_block(observation.levels), observation.tables[:, None], 0.0)
     return 1.0 - misses.flatten(1).float().mean(1)
 
 
@@ -80,30 +84,24 @@ def make_consistent(planes: Tensor, observation: JpegObservation) -> Consistency
         planes: (B, 1, H, W) in [0, 1].
         observation: of the same size.
     """
-    folded = blocks(planes * 255.0)
-    batch, _, rows, columns = folded.shape
-
-    def by_block(x: Tensor) -> Tensor:
-        return x.permute(1, 0, 2, 3).reshape(64, -1)
-
-    steps = by_block(observation.tables[:, :, None, None].expand(batch, 64, rows, columns))
-    levels = by_block(observation.levels)
-    wanted = by_block(folded)
+    wanted = by_block(blocks(planes * 255.0))
+    shape = wanted.shape
+    wanted, levels = wanted.flatten(0, 1), by_block(observation.levels).flatten(0, 1)
+    steps = observation.tables[:, None].expand(shape).flatten(0, 1)
     # To start with: the decoded picture itself, which nearly always encodes to what it came from.
-    best = by_block(blocks(observation.planes * 255.0)).round()
-    wrong = _misses(best, levels, steps, LIBJPEG_ERROR).sum(0)
-    left = torch.arange(wanted.shape[1], device=wanted.device)
+    best = by_block(blocks(observation.planes * 255.0)).flatten(0, 1).round()
+    wrong = _misses(best, levels, steps, LIBJPEG_ERROR).sum(1)
+    left = torch.arange(len(wanted), device=wanted.device)
     for margin, turns in ATTEMPTS:
-        trial = wanted[:, left]
+        trial = wanted[left]
         for _ in range(turns):
-            trial = _projected(trial, levels[:, left], steps[:, left], margin).clamp(0.0, 255.0)
+            trial = _projected(trial, levels[left], steps[left], margin).clamp(0.0, 255.0)
         trial = trial.round()
-        misses = _misses(trial, levels[:, left], steps[:, left], LIBJPEG_ERROR).sum(0)
+        misses = _misses(trial, levels[left], steps[left], LIBJPEG_ERROR).sum(1)
         good = (misses == 0) | (misses < wrong[left])
-        best[:, left[good]], wrong[left[good]] = trial[:, good], misses[good]
+        best[left[good]], wrong[left[good]] = trial[good], misses[good]
         left = left[misses > 0]
         if len(left) == 0:
             break
-    pixels = best.reshape(64, batch, rows, columns).permute(1, 0, 2, 3)
-    made = unblocks(pixels.contiguous()) / 255.0
+    made = _planes(best.reshape(shape), observation)
     return Consistency(made, agreement(made, observation))

@@ -24,25 +24,34 @@ def dct_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def blocks(planes: Tensor) -> Tensor:
-    """(B, 1, H, W) -> (B, 64, H/8, W/8): the pixels of each block, row by row."""
-    return functional.pixel_unshuffle(planes, BLOCK)
+    """(B, 1, H, W) -> (B, 64, H/8, W/8): the pixels of each block, row by row, in channels-last memory."""
+    batch, _, height, width = planes.shape
+    pixels = planes.reshape(batch, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3)
+    return pixels.reshape(batch, height // BLOCK, width // BLOCK, BLOCK * BLOCK).permute(0, 3, 1, 2)
 
 
 def unblocks(pixels: Tensor) -> Tensor:
     """The inverse of :func:`blocks`."""
-    return functional.pixel_shuffle(pixels, BLOCK)
+    batch, _, rows, columns = pixels.shape
+    cells = pixels.permute(0, 2, 3, 1).reshape(batch, rows, columns, BLOCK, BLOCK).transpose(2, 3)
+    return cells.reshape(batch, 1, rows * BLOCK, columns * BLOCK)
+
+
+def by_block(values: Tensor) -> Tensor:
+    """(B, 64, H/8, W/8) -> (B, N, 64): a row per block, N = H/8 W/8; a view where memory is channels-last."""
+    return values.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def dct(planes: Tensor) -> Tensor:
     """Coefficients (B, 64, H/8, W/8) of planes (B, 1, H, W) in [0, 1], in JPEG's units (level shift 128)."""
-    pixels = blocks(planes * 255.0 - 128.0)
-    return (dct_basis(planes.device, planes.dtype) @ pixels.flatten(2)).reshape(pixels.shape)
+    pixels = blocks(planes * 255.0 - 128.0).permute(0, 2, 3, 1)
+    return functional.linear(pixels, dct_basis(planes.device, planes.dtype)).permute(0, 3, 1, 2)
 
 
 def inverse_dct(coefficients: Tensor) -> Tensor:
     """The inverse of :func:`dct`: (B, 64, H/8, W/8) -> (B, 1, H, W), not clipped."""
-    pixels = dct_basis(coefficients.device, coefficients.dtype).T @ coefficients.flatten(2)
-    return unblocks((pixels.reshape(coefficients.shape) + 128.0) / 255.0)
+    pixels = coefficients.permute(0, 2, 3, 1) @ dct_basis(coefficients.device, coefficients.dtype)
+    return unblocks((pixels.permute(0, 3, 1, 2) + 128.0) / 255.0)
 
 
 def quantise(planes: Tensor, tables: Tensor) -> Tensor:

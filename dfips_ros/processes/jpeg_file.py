@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import EncodingError
 from .jpeg import BLOCK
-from .jpeg_dct import JpegObservation, blocks, dct_basis, quantise
+from .jpeg_dct import JpegObservation, blocks, by_block, dct_basis, quantise
 
 MAX_PIXELS = 32_000_000
 ZIGZAG = np.array(
@@ -188,9 +188,10 @@ def read_luminance(data: bytes, header: JpegHeader) -> JpegObservation:
     seen = _tensor(plane)
     steps = torch.from_numpy(header.luma_table.astype(np.float32))[None]
     levels = quantise(seen, steps)
-    clipped = (blocks(seen) * 255.0 - 127.5).abs().amax(dim=1)[0] > 127.0  # pixels of 0 and 255
-    if bool(clipped.any()):
-        _reread(levels, clipped, seen, steps, data, header)
+    pixels = by_block(blocks(seen))[0] * 255.0
+    clipped = ((pixels - 127.5).abs().amax(dim=1) > 127.0).nonzero()[:, 0]  # blocks with pixels of 0 or 255
+    if len(clipped):
+        _reread(by_block(levels)[0], clipped, pixels[clipped], steps, data, header)
     return JpegObservation(seen, steps, levels)
 
 
@@ -198,19 +199,18 @@ def _tensor(plane: np.ndarray) -> Tensor:
     return torch.from_numpy(plane.astype(np.float32) / 255.0)[None, None]
 
 
-def _reread(
-    levels: Tensor, clipped: Tensor, seen: Tensor, steps: Tensor, data: bytes, header: JpegHeader
-) -> None:
-    """Read blocks again with halved steps, and put those right that then explain the picture better."""
+def _reread(levels: Tensor, clipped: Tensor, seen: Tensor, steps: Tensor, data: bytes, header: JpegHeader) -> None:
+    """Read blocks (N, 64) again with halved steps, and put those levels right that then explain the picture better."""
     half = (header.luma_table + 1) // 2
-    again = blocks(_tensor(_open(_patched(data, header, half), "L")))[0][:, clipped] * 255.0 - 128.0
+    again = by_block(blocks(_tensor(_open(_patched(data, header, half), "L"))))[0, clipped] * 255.0 - 128.0
     basis = dct_basis(seen.device, seen.dtype)
-    candidates = torch.stack(
-        [levels[0][:, clipped], torch.round(basis @ again / torch.from_numpy(half.astype(np.float32))[:, None])]
-    )
-    explained = (basis.T @ (candidates * steps[:, :, None]) + 128.0).clamp(0.0, 255.0)
-    worst = (explained - blocks(seen)[0][:, clipped] * 255.0).abs().amax(dim=1)
-    levels[0][:, clipped] = torch.where(worst[1] < worst[0], candidates[1], candidates[0])
+    first = levels[clipped]
+    second = torch.round(again @ basis.T / torch.from_numpy(half.astype(np.float32)))
+    worst = [
+        (((candidate * steps) @ basis + 128.0).clamp_(0.0, 255.0) - seen).abs_().amax(dim=1, keepdim=True)
+        for candidate in (first, second)
+    ]
+    levels[clipped] = torch.where(worst[1] < worst[0], second, first)
 
 
 def read_colour(data: bytes, header: JpegHeader) -> JpegObservation | None:

@@ -28,16 +28,29 @@ def test_one_row_for_each_set_quality_and_method(folder):
     by_method = {row["method"]: row for row in rows if row["quality"] == 30}
     assert by_method["JPEG"]["agreement"] > 0.998 and by_method["ours, 3 stages, consistent"]["agreement"] > 0.999
     assert by_method["ours, 3 stages, consistent"]["psnr"] > by_method["JPEG"]["psnr"]
+    counts = [row["parameters"] for row in rows if row["quality"] == 10]
+    assert counts[0] == 0 and counts[1:4] == [counts[1], 2 * counts[1], 3 * counts[1]] and counts[4] == counts[3] > 1e5
     assert all(0 < row["ssim"] <= 1 and row["psnr_b"] <= row["psnr"] + 1e-9 for row in rows)
 
 
 def test_slow_methods_get_a_subset_and_all_others_a_row_over_it(folder):
-    rows = evaluate_deblocking(
-        {"own": folder}, (10, 20), ("jpeg", "dip"), slow_images=1, dip_iterations=3, quiet=True
-    )
+    rows = evaluate_deblocking({"own": folder}, (10, 20), ("jpeg", "dip"), slow_images=1, dip_iterations=3, quiet=True)
     assert [(r["quality"], r["subset"], r["method"]) for r in rows] == [
         (10, "all", "JPEG"), (10, "first 1", "JPEG"), (10, "first 1", "Deep Image Prior"), (20, "all", "JPEG"),
     ]  # fmt: skip
+
+
+def test_published_figures_stand_beside_those_of_the_same_images_only(folder, tmp_path):
+    for file in sorted(folder.iterdir())[:5]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    five, six = (
+        evaluate_deblocking({"classic5": images}, (10, 11), ("jpeg",), quiet=True, cited=True)
+        for images in (tmp_path, folder)
+    )
+    assert [(row["method"], row["quality"], row["psnr"]) for row in five if "cited" in row["method"]] == [
+        ("FBCNN (cited: Jiang et al. 2021)", 10, 30.12), ("DnCNN-3 (cited: Zhang et al. 2017)", 10, 29.40),
+    ]  # fmt: skip
+    assert [row["method"] for row in six] == ["JPEG", "JPEG"]
 
 
 def test_what_cannot_be_evaluated_is_refused(folder, tmp_path):
@@ -127,9 +140,21 @@ def test_commands(folder, jpeg, tmp_path, capsys):
     assert main(["solve", "deblocking", str(tmp_path / "in.jpg"), str(tmp_path / "o.png"), "--weights", weights]) == 0
 
 
+def test_bench_times_every_kind_of_consistency(jpeg, tmp_path, capsys):
+    (tmp_path / "in.jpg").write_bytes(jpeg(40, 56))
+    words = ["--repeats", "2", "--threads", "1", "--out", str(tmp_path / "b.csv"), "--json", "-"]
+    assert main(["bench", "deblocking", "--jpeg", str(tmp_path / "in.jpg"), *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["consistency"] for row in rows] == ["exact", "project", "off"]
+    assert all(row["size"] == "56x40" and 0 < row["ms_median"] <= row["ms_p99"] for row in rows)
+    assert len((tmp_path / "b.csv").read_text().splitlines()) == 4
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (["bench", "deblocking", "--jpeg", "none.jpg"], "cannot be read"),
+        (["bench", "deblocking", "--repeats", "0"], "repeats"),
         (["solve", "deblocking", "none.jpg", "out.png"], "cannot be read"),
         (["solve", "deblocking", "none.jpg", "out.jpg"], "lossless"),
         (["evaluate", "deblocking", "--sets", "folder"], "NAME=FOLDER"),

@@ -125,6 +125,24 @@ def test_bad_input_is_refused_with_a_reason(restorers, jpeg):
         JpegRestorer(device="abacus")
 
 
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"progressive": True}, {"grey": True}], ids=str)
+def test_a_jpeg_cut_short_anywhere_is_refused(restorers, jpeg, options):
+    data = jpeg(40, 56, **options)
+    for length in [*range(0, len(data), 23), *range(len(data) - 12, len(data))]:
+        with pytest.raises(EncodingError):
+            restorers["project"].restore(data[:length])
+
+
+def test_planes_that_are_no_luminance_and_coarser_colour_are_refused(restorers, picture, jpeg):
+    rgb = io.BytesIO()
+    Image.fromarray(picture(24, 24)).save(rgb, "JPEG", keep_rgb=True)
+    finer = bytearray(jpeg(24, 24, subsampling=0))
+    finer[finer.index(b"\xff\xc0") + 14] = 0x22  # sampling factors of the first colour plane
+    for data, reason in [(rgb.getvalue(), "RGB"), (bytes(finer), "finer than the luminance")]:
+        with pytest.raises(EncodingError, match=reason):
+            restorers["project"].restore(data)
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no file"):
         JpegRestorer(tmp_path / "none.safetensors")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 from ...errors import InputError
+from ...processes.jpeg import round_trip
 from ...processes.jpeg_consistency import agreement, make_consistent, project
 from ...processes.jpeg_dct import JpegObservation
 from ...processes.jpeg_file import MAX_PIXELS, JpegHeader, read_colour, read_header, read_luminance, read_picture
@@ -105,8 +106,8 @@ class JpegRestorer:
         crop = planes[0, 0, : header.height, : header.width].mul(255.0).round().to(torch.uint8).cpu().numpy()
         norms = [*solution.residual_norms[0].tolist()]
         if self.consistency != "off":
-            final = self.solver.feedback(observation.to(self.device), planes)
-            norms.append(float(final.residual_norm[0]))
+            explained = round_trip(planes.cpu(), observation.tables) - observation.planes
+            norms.append(float(explained.square().mean().sqrt()) * 255.0)
         image = crop if len(header.sampling) == 1 else self._with_colour(crop, data, header)
         return Restoration(image, tuple(norms), float(share[0]), header, time.perf_counter() - start)
 
