@@ -23,6 +23,7 @@ examples:
   dfips bench inverse_kinematics
   dfips bench inverse_kinematics --robots panda --targets 200 --methods ours lm tracik
   dfips bench inverse_kinematics --out bench.csv --markdown docs/results/inverse_kinematics.md
+  dfips bench inverse_kinematics --robots panda --compare own.safetensors shared.safetensors
 """
 
 
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm", type=float, default=0.1, metavar="RAD", help="how far warm seeds are off (0.1)")
     parser.add_argument("--batch", type=int, default=1000, help="targets in a batch (1000)")
     parser.add_argument("--weights", metavar="FILE", help="weights file, for a single arm (those that ship)")
+    parser.add_argument("--compare", nargs="+", metavar="FILE",
+                        help="compare weights files for a single arm, and nothing else")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of targets and seeds (0)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/inverse_kinematics.csv"), metavar="CSV",
                         help="file to write (out/bench/inverse_kinematics.csv)")  # fmt: skip
@@ -52,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
     from ..errors import ConfigError, DfipsError
     from ..evaluation.ik_bench import IkBenchConfig, bench
-    from ..evaluation.ik_tables import ik_markdown
+    from ..evaluation.ik_tables import ik_markdown, training_markdown
     from ..evaluation.runner import write_rows
     from .files import write_json
     from .machine import commit, describe_machine, load_warning, machine_line
@@ -61,26 +64,31 @@ def run(options: argparse.Namespace) -> int:
         robots=tuple(options.robots or IkBenchConfig.robots), methods=tuple(options.methods or IkBenchConfig.methods),
         targets=options.targets, warm=options.warm, timeout=options.timeout, batch=options.batch, seed=options.seed,
     )  # fmt: skip
-    if options.weights and len(config.robots) != 1:
-        raise ConfigError("--weights: expected one arm in --robots, since weights belong to an arm.")
+    if (options.weights or options.compare) and len(config.robots) != 1:
+        name = "weights" if options.weights else "compare"
+        raise ConfigError(f"--{name}: expected one arm in --robots, since weights belong to an arm.")
     machine = describe_machine()
     print(f"Machine: {machine_line(machine)}", file=sys.stderr)
     provenance = {
         "config": json.dumps(asdict(config), sort_keys=True), "seed": config.seed, "commit": commit() or "unknown",
         "machine": machine_line(machine), "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    rows = bench(config, options.weights, provenance, options.quiet, lambda line: print(line, file=sys.stderr))
+    rows = bench(
+        config, options.weights, provenance, options.quiet, lambda line: print(line, file=sys.stderr),
+        options.compare or (),
+    )  # fmt: skip
+    page = training_markdown(rows) if options.compare else ik_markdown(rows)
     try:
         write_rows(options.out, rows)
         if options.markdown:
             options.markdown.parent.mkdir(parents=True, exist_ok=True)
-            options.markdown.write_text(ik_markdown(rows))
+            options.markdown.write_text(page)
     except OSError as cause:
         raise DfipsError(f"--out {options.out}: cannot be written ({cause.strerror or cause}).") from cause
     if options.json:
         write_json(options.json, {"command": "dfips bench inverse_kinematics", "machine": machine, "rows": rows})
     if options.json != "-":
-        print(ik_markdown(rows))
+        print(page)
         if load_warning(machine):
             print(load_warning(machine))
         print(f"Written: {options.out}{f', {options.markdown}' if options.markdown else ''}")

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-weights", metavar="FILE", help="start from these weights")
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (3)")
     parser.add_argument("--shared-weights", action="store_true", help="one network for all stages")
+    parser.add_argument("--supervision", choices=("task_space", "nearest"),
+                        help="pull estimates towards the target pose (task_space, the default) or, in joint space, "
+                             "towards the solution nearest to the start")  # fmt: skip
     parser.add_argument("--width", type=int, help="hidden width of a stage (256)")
     parser.add_argument("--batch-size", type=int, help="targets in a batch (512)")
     add_training_options(parser, "inverse_kinematics.safetensors", minutes=20.0, learning_rate=2e-3)
@@ -71,6 +74,8 @@ def training_config(options: argparse.Namespace) -> KinematicsTrainingConfig:
         model = replace(model, solver=replace(model.solver, shared_weights=True))
     if options.width is not None:
         model = replace(model, width=options.width)
+    if options.supervision is not None:
+        config = replace(config, supervision=options.supervision)
     if options.batch_size is not None:
         config = replace(config, batch_size=options.batch_size)
     return replace(config, model=model, training=with_training_options(config.training, options))

@@ -37,11 +37,11 @@ REGIMES = ("cold", "warm")
 JUMP = 0.5  # rad or m
 LIMIT_SLACK = 1e-6
 WARM_UP = 5
-STAGE_STARTS = (1, 8)
+FOLLOWED = (1, 8)  # proposals of the first stage that are followed up
 COLUMNS = (
     "part", "robot", "regime", "method", "version", "n", "solved_percent", "ms_median", "ms_p99", "ms_mean",
-    "jumps_percent", "worst_jump", "starts", "stage", "position_mean_mm", "position_median_mm", "orientation_mean_deg",
-    "orientation_median_deg", "batch", "cores", "poses_per_second",
+    "jumps_percent", "worst_jump", "supervision", "weights", "samples", "followed", "stage", "position_mean_mm",
+    "position_median_mm", "orientation_mean_deg", "orientation_median_deg", "batch", "cores", "poses_per_second",
 )  # fmt: skip
 
 
@@ -191,18 +191,47 @@ def bench_robot(
 
 
 def _stages(name: str, chain: SerialChain, checkpoint: Any, problem: Problem) -> Iterator[dict[str, Any]]:
-    """Errors after each learned stage, without any polish: from the cold seed, and the best of several starts."""
+    """Errors after each learned stage, without any polish: the plain solver, and several proposals followed up."""
     estimator = InverseKinematicsEstimator(chain, checkpoint)
-    for starts in STAGE_STARTS:
-        for stage, positions in enumerate(estimator.unroll(problem.targets, problem.seeds, starts)):
-            reached = np.array([chain.reference(q) for q in positions])
-            distance, angle = pose_errors(reached, problem.targets)
+    for followed in FOLLOWED:
+        for stage, positions in enumerate(estimator.unroll(problem.targets, problem.seeds, followed)):
             yield _row(
-                part="stages", robot=name, regime="cold", method="stages alone", starts=starts, stage=stage,
-                n=len(distance), position_mean_mm=1e3 * float(distance.mean()),
-                position_median_mm=1e3 * float(np.median(distance)),
-                orientation_mean_deg=float(np.degrees(angle).mean()),
-                orientation_median_deg=float(np.degrees(np.median(angle))),
+                part="stages", robot=name, regime="cold", method="stages alone", followed=followed, stage=stage,
+                **_errors(chain, positions, problem.targets),
+            )  # fmt: skip
+
+
+def _errors(chain: SerialChain, positions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    distance, angle = pose_errors(np.array([chain.reference(q) for q in positions]), targets)
+    return {
+        "n": len(distance),
+        "position_mean_mm": 1e3 * float(distance.mean()),
+        "position_median_mm": 1e3 * float(np.median(distance)),
+        "orientation_mean_deg": float(np.degrees(angle).mean()),
+        "orientation_median_deg": float(np.degrees(np.median(angle))),
+    }
+
+
+def compare_weights(
+    robot: ExampleRobot, files: Sequence[str], config: IkBenchConfig, quiet: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Rows of weights files for one arm: errors after each stage alone, and what they solve at the first try."""
+    chain = SerialChain.from_urdf(robot.urdf, robot.tip, robot.base)
+    problem = make_problems(chain, config)["cold"]
+    for file in files:
+        checkpoint = load_weights(file, chain)
+        recipe = checkpoint.provenance.get("recipe", {})
+        shared = checkpoint.config["network"]["solver"]["shared_weights"]
+        estimator = InverseKinematicsEstimator(chain, checkpoint, InverseKinematicsConfig(max_restarts=0), device="cpu")
+        with one_core():
+            solve = _ours(estimator, config.timeout)
+            figures = measure(chain, problem, solve, f"{robot.name} {Path(file).name}", quiet)
+        for stage, positions in enumerate(estimator.unroll(problem.targets, problem.seeds)):
+            yield _row(
+                part="training", robot=robot.name, regime="cold", method="stages alone", followed=1, stage=stage,
+                supervision=recipe.get("supervision", ""), weights="shared" if shared else "own",
+                samples=checkpoint.provenance.get("samples", ""), solved_percent=figures["solved_percent"],
+                **_errors(chain, positions, problem.targets),
             )  # fmt: skip
 
 
@@ -259,6 +288,7 @@ def bench(
     provenance: Mapping[str, Any] | None = None,
     quiet: bool = False,
     note: Callable[[str], None] = print,
+    compare: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """All rows.
 
@@ -268,7 +298,11 @@ def bench(
         provenance: columns that every row carries.
         quiet: no progress bars.
         note: called with a line for everything that is left out.
+        compare: weights files for one robot, to compare these alone.
     """
+    if compare:
+        robot = example_robot(config.robots[0])
+        return [{**row, **(provenance or {})} for row in compare_weights(robot, compare, config, quiet)]
     rows: Sequence[dict[str, Any]] = [
         row for name in config.robots for row in bench_robot(example_robot(name), config, weights, quiet, note)
     ]

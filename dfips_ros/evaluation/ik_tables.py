@@ -15,6 +15,7 @@ _STAGE_FIGURES = {
     "position_mean_mm": "position mean mm", "position_median_mm": "median mm",
     "orientation_mean_deg": "orientation mean °", "orientation_median_deg": "median °",
 }  # fmt: skip
+_TRAINING_HEAD = ("supervision", "weights", "samples", "after stage")
 
 
 def ik_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -29,10 +30,11 @@ def ik_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         stages = [row for row in own if row["part"] == "stages"]
         if stages:
             parts.append(
-                "Learned stages alone, no polish (stage 0: the start), from the cold seed, and from several starts, "
-                "of which the one that ends nearest counts:\n"
+                "Learned stages alone, no polish (stage 0: the start), from the cold seed; and with several "
+                "proposals of the first stage followed up, of which the one that ends nearest counts:\n"
             )
-            parts.append(_table(("starts", "after stage", *_STAGE_FIGURES.values()), [_stage_cells(r) for r in stages]))
+            head = ("followed up", "after stage", *_STAGE_FIGURES.values())
+            parts.append(_table(head, [_stage_cells(row) for row in stages]))
     batches = [row for row in rows if row["part"] == "batch"]
     if batches:
         parts.append("## Batches, cold seeds\n")
@@ -47,6 +49,27 @@ def ik_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             )
         )  # fmt: skip
     return "\n".join(parts)
+
+
+def training_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of weights that were trained in different ways."""
+    first = rows[0]
+    same = {key: str(first.get(key, "")) for key in ("machine", "commit", "date", "config")}
+    body = [
+        (str(row["supervision"]).replace("_", " "), str(row["weights"]), str(row["samples"]), str(row["stage"]),
+         *(_number(row[name], 3) for name in _STAGE_FIGURES), _number(row["solved_percent"], 2))
+        for row in rows if int(row["stage"]) > 0
+    ]  # fmt: skip
+    return "\n".join([
+        f"# Inverse kinematics: how the stages are trained ({first['robot']})\n",
+        "Written by `dfips bench inverse_kinematics --compare`. Stages alone, without polish, from a cold seed, "
+        f"{first['n']} targets; and what stages and polish solve at the first try.\n\n"
+        "- Supervision: in task space the loss is the pose error through the differentiable forward kinematics; "
+        "nearest is the distance, in joint space, from the solution nearest to the start.\n"
+        "- Weights: a network for each stage, or one that all stages share.\n"
+        + "".join(f"- {key}: {value}\n" for key, value in same.items() if value),
+        _table((*_TRAINING_HEAD, *_STAGE_FIGURES.values(), "first try: solved %"), body),
+    ])  # fmt: skip
 
 
 def _explanation(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -67,7 +90,7 @@ def _explanation(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _stage_cells(row: Mapping[str, Any]) -> list[str]:
-    return [str(row["starts"]), str(row["stage"]), *(_number(row[name], 3) for name in _STAGE_FIGURES)]
+    return [str(row["followed"]), str(row["stage"]), *(_number(row[name], 3) for name in _STAGE_FIGURES)]
 
 
 def _solvers(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -244,16 +244,6 @@ class ChainForward:
         rotation, position, _, _ = self.with_axes(estimate)
         return make_pose_torch(rotation, position)
 
-    def first_link(self, estimate: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotation (B, 3, 3) and position (B, 3) of the link that the first element moves, before any placement."""
-        self.to(estimate)
-        x = estimate[:, self.variables[0]] * self.ratios[0] + self.table[0, 15]
-        zero, one = torch.zeros_like(x), torch.ones_like(x)
-        turn, shift = (zero, x) if self.prismatic[0] else (x, zero)
-        c, s = torch.cos(turn), torch.sin(turn)
-        rotation = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], dim=1).reshape(-1, 3, 3)
-        return rotation, torch.stack([zero, zero, shift], dim=1)
-
     def with_axes(self, estimate: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Rotation (B, 3, 3) and position (B, 3) of the tip, and of each element its axis and origin (B, 3)."""
         self.to(estimate)

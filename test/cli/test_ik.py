@@ -137,9 +137,28 @@ def test_bench_writes_rows_and_tables(tmp_path, capsys):
     assert text in capsys.readouterr().out and "## kinova" in text and "| ours | 100.00 |" in text
 
 
+@needs_robots
+def test_bench_compares_ways_of_training(tmp_path, capsys):
+    robot, files = ROBOTS["so101"], []
+    for more in ([], ["--shared-weights"], ["--supervision", "nearest"]):
+        files.append(str(tmp_path / f"{len(files)}.safetensors"))
+        command = ["train", "inverse_kinematics", "--urdf", str(robot.urdf), "--tip", robot.tip, "--batches", "2"]
+        assert main([*command, "--batch-size", "32", "--width", "16", "--quiet", "--out", files[-1], *more]) == 0
+    out, page = tmp_path / "rows.csv", tmp_path / "page.md"
+    command = ["bench", "inverse_kinematics", "--robots", "so101", "--targets", "10", "--timeout", "1", "--compare"]
+    assert main([*command, *files, "--out", str(out), "--markdown", str(page), "--quiet"]) == 0
+    with out.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    ways = [("task_space", "own"), ("task_space", "shared"), ("nearest", "own")]
+    assert [(row["supervision"], row["weights"]) for row in rows if row["stage"] == "3"] == ways
+    assert all(row["samples"] == "64" and float(row["solved_percent"]) > 0 for row in rows)
+    assert "| task space | shared | 64 | 3 |" in page.read_text() and page.read_text() in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["bench", "inverse_kinematics", "--compare", "w"], "--compare"),
         (["bench", "inverse_kinematics", "--robots", "r2d2"], "panda, ur5"),
         (["bench", "inverse_kinematics", "--methods", "magic"], "magic"),
         (["bench", "inverse_kinematics", "--targets", "1"], "targets=1"),

@@ -117,7 +117,7 @@ def test_tables():
          "solved_percent": solved, "ms_median": 0.25, "ms_p99": 1.5, "jumps_percent": float("nan"), "machine": "abacus"}
         for regime, solved in (("cold", 50.0), ("warm", 100.0))
     ]  # fmt: skip
-    rows.append({**empty, "part": "stages", "robot": "r", "starts": 8, "stage": 1, "position_mean_mm": 6.4,
+    rows.append({**empty, "part": "stages", "robot": "r", "followed": 8, "stage": 1, "position_mean_mm": 6.4,
                  "machine": "abacus"})  # fmt: skip
     rows.append({**empty, "part": "batch", "robot": "r", "batch": 5, "cores": 2, "solved_percent": 99.5,
                  "poses_per_second": 1234.5})  # fmt: skip

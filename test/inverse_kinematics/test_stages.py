@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from dfips_ros.errors import CheckpointError, ConfigError
+from dfips_ros.evaluation.ik_path import pose_errors
 from dfips_ros.processes.example_robots import EXAMPLE_ROBOTS, example_robot
 from dfips_ros.processes.kinematics import SerialChain
+from dfips_ros.solver import SolverConfig
 from dfips_ros.tasks.inverse_kinematics import InverseKinematicsEstimator, JointNetworkConfig
 from dfips_ros.tasks.inverse_kinematics.compiled_stages import run_stages
 from dfips_ros.tasks.inverse_kinematics.data import joint_samples, target_batches
-from dfips_ros.tasks.inverse_kinematics.problem import ArmCore, KinematicsFeedback, PoseLoss, make_solver
+from dfips_ros.tasks.inverse_kinematics.problem import ArmCore, KinematicsFeedback, PoseLoss, ProposalLoss, make_solver
 from dfips_ros.tasks.inverse_kinematics.weights import flat_weights, load_weights, save_weights
 
 pytestmark = pytest.mark.parametrize("name", EXAMPLE_ROBOTS)
@@ -37,24 +39,48 @@ def test_compiled_feedback_and_loss_are_those_of_torch(core):
     assert torch.allclose(a.grad.double(), b.grad, atol=1e-3)
 
 
-@pytest.mark.parametrize("count", [1, 4, 6])
-def test_compiled_stages_are_those_of_the_solver(core, count):
+def test_compiled_judge_is_that_of_torch(core):
+    targets, q, _ = next(target_batches(core, 64, 2))
     torch.manual_seed(0)
-    config = JointNetworkConfig(width=48)
-    solver = make_solver(core, config).double()
-    targets, q, _ = next(target_batches(core, 20, 1))
-    flat, shape = flat_weights(solver.float(), config, q.shape[1])
+    jumps, steps, dampings = torch.randn(3, 64, 4, q.shape[1])
+    said = jumps, steps, torch.exp(2.0 * dampings)
+    single = ProposalLoss(core)(KinematicsFeedback(core)(targets, q).inputs, *said)
+    inputs = KinematicsFeedback(core, False)(targets.double(), q.double()).inputs
+    double = ProposalLoss(core, False)(inputs, *(x.double() for x in said))
+    assert single.shape == (64, 8) and torch.allclose(single.double(), double, atol=1e-3)
+    exact = torch.zeros(64, 1, q.shape[1])  # a jump of no length leads to where the estimate is
+    at_home = ProposalLoss(core)(KinematicsFeedback(core)(targets, q).inputs, exact, *(x[:, :0] for x in said[1:]))
+    assert torch.allclose(at_home[:, 0], PoseLoss(core)(q, targets), atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "shared"), [(1, False), (4, False), (6, False), (4, True)])
+def test_compiled_stages_are_those_of_the_solver(core, count, shared):
+    torch.manual_seed(0)
+    config = JointNetworkConfig(width=48, solver=SolverConfig(3, shared, adaptive=False, keep_best=False))
+    solver = make_solver(core, config)
+    targets, q, _ = next(target_batches(core, 5, 1))
+    flat, shape = flat_weights(solver, config, q.shape[1])
     solver.double()
-    box = np.where(core.wraps, -np.inf, core.lower), np.where(core.wraps, np.inf, core.upper)
-    for b in range(5):
-        starts, norms = q[b : b + count].double().numpy().copy(), np.empty(count)
-        pose = targets[b].double()
+    box = np.stack([np.where(core.wraps, -np.inf, core.lower), np.where(core.wraps, np.inf, core.upper)])
+    for pose, start in zip(targets.double(), q.double(), strict=True):
         target = np.concatenate([pose[:3, :3].reshape(-1), pose[:3, 3]])
-        run_stages(core.table, target, core.scale, core.place, core.sizes, *box, flat, shape, starts, norms)
-        solution = solver.estimate(pose.expand(count, 4, 4), q[b : b + count].double())
-        apart = np.abs(starts - solution.estimate.numpy())
+        found, norms = np.empty((count, q.shape[1])), np.empty(count)
+        run_stages(
+            core.table, target, core.scale, core.place, core.sizes, box, flat, shape, start.numpy(), found, norms
+        )
+        with torch.inference_mode():
+            updates = solver.stage(0).ranked(solver.feedback(pose[None], start[None]), count)[:, 0]
+        estimates = solver.space.apply(start.expand(count, -1), updates)
+        for t in (1, 2):
+            with torch.no_grad():
+                estimates = solver.space.apply(
+                    estimates, solver.stage(t)(solver.feedback(pose.expand(count, 4, 4), estimates))
+                )
+        if count == 1:
+            assert torch.allclose(estimates, solver.estimate(pose[None], start[None]).estimate)
+        apart = np.abs(found - estimates.numpy())
         assert np.where(core.wraps, np.abs(np.sin(apart / 2)) * 2, apart).max() < 1e-4
-        assert np.abs(norms - solution.residual_norms[:, -1].numpy()).max() < 1e-4
+        assert np.abs(norms - solver.feedback(pose.expand(count, 4, 4), estimates).residual_norm.numpy()).max() < 1e-4
 
 
 def saved(path, core):
@@ -75,11 +101,13 @@ def test_weights_round_trip(core, name, chain_of, tmp_path):
     assert ((history >= arm.lower - 1e-6) & (history <= arm.upper + 1e-6)).all()
     assert not np.allclose(history[1], history[0])
     targets = arm.forward(q)
-    apart = [
-        np.linalg.norm(arm.forward(arm.unroll(targets, seeds, starts)[-1]) - targets, axis=(1, 2)).mean()
-        for starts in (1, 16)
-    ]
-    assert apart[1] < apart[0]
+    apart = []
+    for follow in (1, 12):  # the first proposal is one of the twelve
+        distance, angle = pose_errors(arm.forward(arm.unroll(targets, seeds, follow)[-1]), targets)
+        apart.append(np.hypot(distance, core.rotation_weight * angle))
+    assert (apart[1] <= apart[0] + 1e-4).all()
+    with pytest.raises(ConfigError, match="follow=13"):
+        arm.unroll(targets, seeds, 13)
     with pytest.raises(ConfigError, match="no weights"):
         InverseKinematicsEstimator(chain_of(name)).unroll(arm.forward(q), seeds)
 

@@ -9,10 +9,11 @@ import torch
 
 from dfips_ros.errors import CheckpointError, ConfigError
 from dfips_ros.processes.example_robots import example_robot
+from dfips_ros.processes.kinematics import ChainForward
 from dfips_ros.solver import JointBoxSpace, TrainingConfig, load_checkpoint
 from dfips_ros.tasks.inverse_kinematics import InverseKinematicsEstimator, JointNetworkConfig
-from dfips_ros.tasks.inverse_kinematics.data import joint_samples, target_batches
-from dfips_ros.tasks.inverse_kinematics.problem import ArmCore
+from dfips_ros.tasks.inverse_kinematics.data import joint_samples, nearest_batches, target_batches
+from dfips_ros.tasks.inverse_kinematics.problem import ArmCore, JointLoss, make_solver, pose_errors
 from dfips_ros.tasks.inverse_kinematics.training_recipe import KinematicsTrainingConfig, train
 
 
@@ -60,6 +61,56 @@ def test_what_does_not_fit_is_refused(tmp_path):
         replace(wider, data_seed=10_000_000)
 
 
+@pytest.mark.parametrize("name", ["panda", "kinova"])
+def test_nearest_solutions_are_solutions_and_near(name, chain_of):
+    core = ArmCore.of(chain_of(name))
+    targets, initial, solutions = next(nearest_batches(core, 64, 5))
+    distance, angle = pose_errors(ChainForward(core), solutions, targets)
+    assert distance.max() < 1e-3 and angle.max() < 2e-3
+    inside = (solutions >= torch.from_numpy(core.lower) - 1e-6) & (solutions <= torch.from_numpy(core.upper) + 1e-6)
+    assert (inside | torch.from_numpy(core.wraps)).all()
+    loss = JointLoss(core)
+    generator = torch.Generator().manual_seed(5)
+    hidden = joint_samples(core, 64, generator)
+    assert torch.equal(next(target_batches(core, 64, 5))[0], targets)  # the same examples
+    assert (loss(initial, solutions) <= loss(initial, hidden) + 1e-4).all()
+    assert loss(initial, solutions).mean() < 0.8 * loss(initial, hidden).mean()
+    turned = solutions + 2 * torch.pi * torch.from_numpy(core.wraps)
+    assert torch.allclose(loss(turned, solutions), torch.zeros(64), atol=1e-5)
+
+
+def test_training_in_joint_space_learns(tmp_path):
+    few, many = (train(recipe(tmp_path, n, supervision="nearest"), quiet=True) for n in (1, 60))
+    assert many["recipe"]["supervision"] == "nearest"
+    assert many["validation"]["position_mean_mm"][2] < 0.9 * few["validation"]["position_mean_mm"][2]
+    with pytest.raises(ConfigError, match="task_space, nearest"):
+        recipe(tmp_path, 1, supervision="hidden")
+
+
+def test_proposals_are_jumps_first_and_steps_later():
+    config = JointNetworkConfig(jumps=5, steps=3)
+    assert [config.proposals(t) for t in range(3)] == [(5, 0), (0, 3), (0, 3)]
+    shared = replace(config, solver=replace(config.solver, shared_weights=True))
+    assert shared.proposals(0) == shared.proposals(2) == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["panda", "ur5", "z1"])
+def test_a_jump_ends_where_it_says_wherever_it_starts(name, chain_of):
+    """Of a stage that ignores its inputs: only the first joint, which looks at the target, depends on the target."""
+    core = ArmCore.of(chain_of(name))
+    solver = make_solver(core, JointNetworkConfig(width=8, layers=1, jumps=1))
+    with torch.no_grad():
+        solver.stages[0].network[-1].weight.zero_()
+        solver.stages[0].network[-1].bias.uniform_(-0.3, 0.3)
+    targets, initial, _ = next(target_batches(core, 32, 7))
+    ends = solver.estimate(targets, initial).history[1]
+    assert torch.allclose(ends[:, 1:], ends[:1, 1:].expand(32, -1), atol=1e-5)
+    turn = torch.atan2(targets[:, 1, 3], targets[:, 0, 3]) * core.table[0, 14] - ends[:, 0]
+    turn = torch.remainder(turn - turn.median() + torch.pi, 2 * torch.pi) - torch.pi
+    held = (ends[:, 0] - core.lower[0] < 1e-3) | (core.upper[0] - ends[:, 0] < 1e-3)
+    assert (turn.abs() < 1e-4)[~held].all() and (~held).sum() > 16
+
+
 def test_a_clipped_joint_learns_to_come_back_and_not_to_go_on():
     space = JointBoxSpace(torch.tensor([-1.0]), torch.tensor([1.0]))
     cases = ((2.0, 1.0, 1.0), (2.0, -1.0, 0.0), (-2.0, -1.0, -1.0), (-2.0, 1.0, 0.0), (0.1, 1.0, 1.0))
@@ -74,7 +125,7 @@ def test_config_round_trip():
     assert JointNetworkConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="unknown depth"):
         JointNetworkConfig.from_dict({"depth": 3})
-    for bad in ({"width": 1}, {"layers": 0}):
+    for bad in ({"width": 1}, {"layers": 0}, {"jumps": 0}, {"steps": 0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             JointNetworkConfig(**bad)
 

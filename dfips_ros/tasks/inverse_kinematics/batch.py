@@ -9,7 +9,6 @@ import torch
 from ...processes.kinematics import SerialChain
 from ...solver import Checkpoint
 from .arm import core_transforms
-from .data import joint_samples
 from .weights import restore_solver
 
 
@@ -25,7 +24,7 @@ class BatchStages:
     def __init__(self, chain: SerialChain, checkpoint: Checkpoint, device: torch.device) -> None:
         self.solver, self.core, config = restore_solver(checkpoint)
         self.solver.to(device)
-        self.device, self.count = device, config.solver.num_stages
+        self.device, self.count, self.most = device, config.solver.num_stages, sum(config.proposals(0))
         self.first, self.last = core_transforms(chain, self.core)
         self.lower, self.limited = chain.lower, self.core.wraps & ~chain.wraps
 
@@ -37,25 +36,33 @@ class BatchStages:
         turned = np.where(self.core.wraps, np.mod(seeds + np.pi, 2 * np.pi) - np.pi, seeds)
         return torch.from_numpy(np.clip(turned, self.core.lower, self.core.upper)).float()
 
-    def history(self, matrices: np.ndarray, seeds: np.ndarray | None, starts: int) -> np.ndarray:
-        """Unroll several starts per target and keep the one that ends nearest to it.
+    def history(self, matrices: np.ndarray, seeds: np.ndarray | None, follow: int) -> np.ndarray:
+        """Unroll the stages for each target; keep what ends nearest to it.
 
         Args:
             matrices: targets (B, 4, 4).
-            seeds: (B, n), the first start; None for random ones alone.
-            starts: per target.
+            seeds: (B, n); None for the middle of the limits.
+            follow: so many of the first stage's proposals are followed up, each for itself; 1 is the plain solver.
 
         Returns:
             Joint positions (T + 1, B, n), the start first.
         """
-        count = len(matrices)
-        initial = joint_samples(self.core, starts * count, torch.Generator().manual_seed(0))
-        if seeds is not None:
-            initial[:count] = self._starts(seeds)
-        solution = self.solver.estimate(self._targets(matrices).repeat(starts, 1, 1), initial.to(self.device))
-        norms = solution.residual_norms[:, -1].reshape(starts, count)
+        targets, count = self._targets(matrices), len(matrices)
+        middle = np.tile(0.5 * (self.core.lower + self.core.upper), (count, 1))
+        start = self._starts(middle if seeds is None else seeds).to(self.device)
+        with torch.inference_mode():
+            features = self.solver.feedback(targets, start)
+            updates = self.solver.stage(0).ranked(features, follow)  # type: ignore[operator]
+            estimates = self.solver.space.apply(start.repeat(follow, 1), updates.flatten(0, 1))
+            history = [start.repeat(follow, 1), estimates]
+            several = targets.repeat(follow, 1, 1)
+            for t in range(1, self.count):
+                update = self.solver.stage(t)(self.solver.feedback(several, estimates))
+                estimates = self.solver.space.apply(estimates, update)
+                history.append(estimates)
+            norms = self.solver.feedback(several, estimates).residual_norm.reshape(follow, count)
         rows = norms.argmin(0) * count + torch.arange(count, device=self.device)
-        return self._inside(torch.stack(solution.history)[:, rows])
+        return self._inside(torch.stack(history)[:, rows])
 
     def _inside(self, estimates: torch.Tensor) -> np.ndarray:
         """Shift joints that the stages let turn freely by full turns into their limits."""

@@ -29,7 +29,7 @@ class InverseKinematicsConfig:
         approximate_position: metres.
         approximate_orientation: radians.
         max_restarts: random restarts after the first tries have failed, at most; the deadline may come first.
-        num_seeds: starts that the learned stages take in one batch, the given seed among them.
+        num_seeds: so many of the first stage's proposals are followed up by the other stages, each for itself.
         random_seed: of the restarts; the same call gives the same solution.
     """
 
@@ -73,11 +73,16 @@ class JointNetworkConfig:
     Attributes:
         width: hidden width of a stage.
         layers: hidden layers of a stage.
+        jumps: joint positions that the first stage proposes, of which the one nearest to the target is taken.
+        steps: steps that each later stage proposes, of which the one that ends nearest to the target is taken. With
+            shared weights every stage proposes jumps and steps.
         solver: how the stages are unrolled.
     """
 
     width: int = 256
     layers: int = 2
+    jumps: int = 12
+    steps: int = 4
     solver: SolverConfig = field(
         default_factory=lambda: SolverConfig(num_stages=3, adaptive=False, keep_best=False)
     )  # fmt: skip
@@ -85,6 +90,14 @@ class JointNetworkConfig:
     def __post_init__(self) -> None:
         check_range("width", self.width, 8, 4096)
         check_range("layers", self.layers, 1, 8)
+        check_range("jumps", self.jumps, 1, 64)
+        check_range("steps", self.steps, 1, 64)
+
+    def proposals(self, stage: int) -> tuple[int, int]:
+        """Jumps and steps that a stage proposes."""
+        if self.solver.shared_weights:
+            return self.jumps, self.steps
+        return (self.jumps, 0) if stage == 0 else (0, self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for a weights file."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checks import check_pose
+from ...checks import check_pose, check_range
 from ...errors import ConfigError, PoseError, ShapeError
 from ...processes.kinematics import SerialChain
 from ...processes.rasterizer import parallel_lock
@@ -199,29 +199,31 @@ class InverseKinematicsEstimator:
         left = np.flatnonzero(found[:, -jit.NUM_OUT] == 0.0)
         if len(left) > 0 and not (found[:, -jit.NUM_OUT + jit.BAD_POSE] > 0).any():
             seeds = None if starts is None else starts[left]
-            proposed = stages.history(matrices[left], seeds, self.config.num_seeds)[-1]
+            proposed = stages.history(matrices[left], seeds, min(self.config.num_seeds, stages.most))[-1]
             more = self._search_many(matrices[left], proposed, jit.TRY_SEED, 0, self._chunk(0))
             more[:, -jit.NUM_OUT + jit.STAGES] = stages.count
             found[left] = [self._better(found[b], row) for b, row in zip(left, more, strict=True)]
         return found
 
-    def unroll(self, T_base_tip: np.ndarray, seeds: np.ndarray, starts: int = 1) -> np.ndarray:
+    def unroll(self, T_base_tip: np.ndarray, seeds: np.ndarray, follow: int = 1) -> np.ndarray:
         """What the learned stages alone do with seeds, without polish.
 
         Args:
             T_base_tip: (B, 4, 4).
             seeds: (B, n).
-            starts: per target, the others at random; the one that ends nearest to the target is returned.
+            follow: so many of the first stage's proposals are followed up, each for itself, and the one that ends
+                nearest to the target is returned; 1 is the plain solver.
 
         Returns:
             (T + 1, B, n) joint positions, the start (within the limits) first.
 
         Raises:
-            ConfigError: this arm has no weights.
+            ConfigError: this arm has no weights, or its first stage does not make so many proposals.
         """
         if self._stages is None:
             raise ConfigError("unroll: this arm has no weights. Train some: dfips train inverse_kinematics")
-        return self._stages.history(np.asarray(T_base_tip, np.float64), self._seeds(seeds, len(T_base_tip)), starts)
+        check_range("follow", follow, 1, self._stages.most)
+        return self._stages.history(np.asarray(T_base_tip, np.float64), self._seeds(seeds, len(T_base_tip)), follow)
 
     def _search_many(
         self, matrices: np.ndarray, starts: np.ndarray | None, todo: int, first: int, restarts: int

@@ -9,21 +9,20 @@ weights serves all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...geometry import rotation_angle_torch
-from ...networks.joint_mlp import JointMlpStage
+from ...networks.joint_mlp import JointMlpStage, damped_steps
 from ...processes.kinematics import ChainForward, SerialChain
-from ...processes.kinematics_jit import ROW_PRISMATIC, ROW_RATIO, ROW_VARIABLE
+from ...processes.kinematics_jit import ROW_OFFSET, ROW_PRISMATIC, ROW_RATIO, ROW_VARIABLE
 from ...solver import FeedbackFeatures, FeedbackSolver, JointBoxSpace
-from .compiled_stages import compare_many, loss_many
+from .compiled_stages import LIMIT_MARGIN, LIMIT_WEIGHT, compare_many, loss_many, points, try_many
 from .config import JointNetworkConfig
 
-LIMIT_MARGIN = 0.08  # of a joint's range: solutions nearer to a limit are penalised in training
-LIMIT_WEIGHT = 3.0
 ROTATION_SHARE = 0.25  # of the reach: metres that weigh as much as a radian
 
 
@@ -55,19 +54,19 @@ class ArmCore:
         lower, upper = np.where(wraps, -np.pi, chain.lower), np.where(wraps, np.pi, chain.upper)
         return ArmCore(table, lower, upper, wraps)
 
-    @property
+    @cached_property
     def reach(self) -> float:
         """Upper bound of the distance of the tip from the first joint, metres."""
         prismatic = self.table[:-1, ROW_PRISMATIC] > 0
         shifts = np.abs(np.stack([self.lower, self.upper])).max(0)[self.table[:-1, ROW_VARIABLE].astype(int)]
         return float(np.linalg.norm(self.table[:, 9:12], axis=1).sum() + shifts[prismatic].sum())
 
-    @property
+    @cached_property
     def rotation_weight(self) -> float:
         """Metres that weigh as much as a radian."""
         return max(ROTATION_SHARE * self.reach, 1e-3)
 
-    @property
+    @cached_property
     def scale(self) -> np.ndarray:
         """(n,) what a step of one means: a radian, or ``rotation_weight`` metres."""
         scale = np.ones(len(self.lower))
@@ -76,13 +75,13 @@ class ArmCore:
                 scale[int(row[ROW_VARIABLE])] = self.rotation_weight
         return scale
 
-    @property
+    @cached_property
     def place(self) -> np.ndarray:
         """(2, n) middle of the limits, and the inverse of half their range: 0 where a joint turns without end."""
         half = np.maximum(0.5 * (self.upper - self.lower), 1e-9)
         return np.stack([0.5 * (self.lower + self.upper), np.where(self.wraps, 0.0, 1.0 / half)])
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """(2,) reach and rotation weight, metres."""
         return np.array([self.reach, self.rotation_weight])
@@ -117,8 +116,8 @@ class KinematicsFeedback:
     """Compares the simulated tip with the target: residual in SE(3), and how it changes with the joints.
 
     A stage reads each joint's sine, cosine and place within its limits (the first joint's place alone), the residual in
-    the tip's frame, and the target as seen from the first link: turning the first joint and the target together
-    changes nothing else.
+    the tip's frame, and the target as seen by a first joint that points at it: turning the first joint and the target
+    together changes nothing but the places of both within the limits.
 
     Args:
         core: the arm.
@@ -130,6 +129,10 @@ class KinematicsFeedback:
         self.process = ChainForward(core)
         self.sizes, self.scale, self.place = core.sizes, core.scale, core.place
         self.first = int(core.table[0, ROW_VARIABLE])
+        self.points = bool(points(core.table))
+        turns = core.wraps.copy()
+        turns[self.first] |= self.points
+        self.turn = torch.from_numpy(np.where(turns, 2.0 * np.pi, 0.0))
 
     def __call__(self, observation: Tensor, estimate: Tensor) -> FeedbackFeatures:
         """Target poses (B, 4, 4) and joint positions (B, n) -> features."""
@@ -143,21 +146,22 @@ class KinematicsFeedback:
         offset = position - target_position
         residual = torch.cat([offset / rotation_weight, rotation_vector(rotation, target_rotation)], dim=1)
         jacobian = torch.cat([jacobian[:, :3] / rotation_weight, jacobian[:, 3:]], dim=1) * scale
-        link_rotation, link_position = self.process.first_link(estimate)
-        seen = link_rotation.transpose(1, 2)
+        joint, angle = self.direction(observation)
+        c, s, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+        seen = torch.stack([c, s, zero, -s, c, zero, zero, zero, zero + 1.0], dim=1).reshape(-1, 3, 3)
+        seen_position = (seen @ target_position[..., None])[..., 0] * (2.0 / reach)
+        seen_position[:, 1] += joint * self.place[1, self.first]
         features = torch.cat(
             [
                 self._joint_features(estimate), (tip @ offset[..., None])[..., 0] * (2.0 / reach),
-                (tip @ target_rotation).flatten(1),
-                (seen @ (target_position - link_position)[..., None])[..., 0] * (2.0 / reach),
-                (seen @ target_rotation).flatten(1),
+                (tip @ target_rotation).flatten(1), seen_position, (seen @ target_rotation).flatten(1),
             ],
             dim=1,
         )  # fmt: skip
         transposed = jacobian.transpose(1, 2)
         gradient = (transposed @ residual[..., None])[..., 0]
         norm = torch.linalg.vector_norm(residual, dim=1) * rotation_weight
-        return self._features(features, transposed @ jacobian, gradient, norm)
+        return self._features(observation, estimate, features, transposed @ jacobian, gradient, norm)
 
     def _joint_features(self, estimate: Tensor) -> Tensor:
         middle, inverse_half = torch.from_numpy(self.place).to(estimate)
@@ -177,13 +181,32 @@ class KinematicsFeedback:
             self.core.table, estimate.numpy(), observation.numpy(), self.scale, self.place, self.sizes, features,
             hessians, gradients, norms,
         )  # fmt: skip
-        return self._features(*(torch.from_numpy(a) for a in (features, hessians, gradients, norms)))
+        tensors = (torch.from_numpy(a) for a in (features, hessians, gradients, norms))
+        return self._features(observation, estimate, *tensors)
 
-    def _features(self, features: Tensor, hessian: Tensor, gradient: Tensor, norm: Tensor) -> FeedbackFeatures:
+    def _features(self, observation: Tensor, estimate: Tensor, *tensors: Tensor) -> FeedbackFeatures:
+        features, hessian, gradient, norm = tensors
         scale = torch.from_numpy(self.scale).to(gradient).expand_as(gradient)
+        home = (torch.from_numpy(self.place[0]).to(estimate) - estimate) / scale
+        centre = torch.zeros_like(home)
+        centre[:, self.first] = self.direction(observation)[0]
+        turn = self.turn.to(scale).expand_as(scale)
         return FeedbackFeatures(
-            {"features": features, "hessian": hessian, "gradient": gradient, "scale": scale}, norm
+            {"features": features, "hessian": hessian, "gradient": gradient, "scale": scale, "home": home,
+             "centre": centre, "turn": turn, "estimate": estimate, "target": observation}, norm
         )  # fmt: skip
+
+    def direction(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The first joint's angle (B,) that points at targets (B, 4, 4), from the middle of its limits, and the angle.
+
+        Both are 0 where the first element does not turn by the joint's own angle.
+        """
+        if not self.points:
+            return torch.zeros_like(target[:, 0, 3]), torch.zeros_like(target[:, 0, 3])
+        angle = torch.atan2(target[:, 1, 3], target[:, 0, 3])
+        row = self.core.table[0]
+        joint = (angle - row[ROW_OFFSET]) * row[ROW_RATIO] - self.place[0, self.first]
+        return joint - 2.0 * torch.pi * torch.round(joint / (2.0 * torch.pi)), angle
 
 
 def rotation_vector(rotation: Tensor, target: Tensor) -> Tensor:
@@ -202,11 +225,8 @@ class _CompiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, estimate, target, core):  # type: ignore[no-untyped-def]  # noqa: D102
         losses, gradients = np.empty(len(estimate), np.float32), np.empty(estimate.shape, np.float32)
-        limits = np.stack([core.lower, core.upper, core.wraps.astype(np.float64)])
-        positions, targets = estimate.detach().numpy(), target.numpy()
-        loss_many(
-            core.table, positions, targets, limits, core.rotation_weight, LIMIT_MARGIN, LIMIT_WEIGHT, losses, gradients
-        )
+        positions, targets = estimate.detach().numpy(), pose_rows(target).numpy()
+        loss_many(core.table, positions, targets, core.place, core.rotation_weight, losses, gradients)
         ctx.save_for_backward(torch.from_numpy(gradients))
         return torch.from_numpy(losses)
 
@@ -235,11 +255,63 @@ class PoseLoss:
         distance = torch.linalg.vector_norm(pose[:, :3, 3] - target[:, :3, 3], dim=1)
         # The chord 2 sin(a/2) has a gradient almost everywhere.
         chord = torch.linalg.vector_norm((pose[:, :3, :3] - target[:, :3, :3]).flatten(1), dim=1) / 2.0**0.5
-        lower, upper = (torch.from_numpy(a).to(estimate) for a in (self.core.lower, self.core.upper))
-        place = (estimate - lower) / (upper - lower).clamp_min(1e-9)
-        hinge = torch.relu(LIMIT_MARGIN - place) + torch.relu(place - 1.0 + LIMIT_MARGIN)
-        limited = ~torch.from_numpy(self.core.wraps).to(estimate.device)
-        return distance / self.core.rotation_weight + chord + LIMIT_WEIGHT * (hinge * limited).sum(1)
+        middle, inverse_half = torch.from_numpy(self.core.place).to(estimate)
+        hinge = torch.relu(0.5 * (torch.abs(estimate - middle) * inverse_half - 1.0) + LIMIT_MARGIN)
+        return distance / self.core.rotation_weight + chord + LIMIT_WEIGHT * hinge.sum(1)
+
+
+class JointLoss:
+    """Distance from given joint positions, the short way round for joints that turn without end.
+
+    Args:
+        core: the arm.
+    """
+
+    def __init__(self, core: ArmCore) -> None:
+        self.core = core
+
+    def __call__(self, estimate: Tensor, solution: Tensor) -> Tensor:
+        """Joint positions (B, n), solutions (B, n) -> (B,)."""
+        way = estimate - solution
+        turns = torch.from_numpy(self.core.wraps).to(way.device) * torch.round(way.detach() / (2.0 * torch.pi))
+        scale = torch.from_numpy(self.core.scale).to(way)
+        return torch.linalg.vector_norm((way - 2.0 * torch.pi * turns) / scale, dim=1)
+
+
+class ProposalLoss:
+    """Tries every proposal of a stage with the forward process: the :class:`PoseLoss` of where it leads.
+
+    Args:
+        core: the arm.
+        compiled: use the compiled twin for float32 tensors on the processor.
+    """
+
+    def __init__(self, core: ArmCore, compiled: bool = True) -> None:
+        self.core, self.compiled = core, compiled
+        self.loss, self.scale, self.place = PoseLoss(core, compiled=False), core.scale, core.place
+        self.bounds = np.stack([np.where(core.wraps, -np.inf, core.lower), np.where(core.wraps, np.inf, core.upper)])
+
+    def __call__(self, inputs: dict[str, Tensor], jumps: Tensor, steps: Tensor, dampings: Tensor) -> Tensor:
+        """A stage's inputs, jumps (B, J, n), proposed steps and their damping (B, S, n) -> losses (B, J + S)."""
+        estimate, target, hessian, gradient = (inputs[k] for k in ("estimate", "target", "hessian", "gradient"))
+        if self.compiled and estimate.device.type == "cpu" and estimate.dtype == torch.float32:
+            losses = np.empty((len(estimate), jumps.shape[1] + steps.shape[1]), np.float32)
+            a, b, c = (t.contiguous().numpy() for t in (jumps, steps, dampings))
+            try_many(
+                self.core.table, estimate.numpy(), pose_rows(target).numpy(), self.scale, self.place, self.bounds,
+                self.core.rotation_weight, hessian.numpy(), gradient.numpy(), a, b, c, losses,
+            )  # fmt: skip
+            return torch.from_numpy(losses)
+        lower, upper = torch.from_numpy(self.bounds).to(estimate)
+        ways = torch.cat([jumps, damped_steps(hessian, gradient, steps, dampings)], dim=1)
+        moved = estimate[:, None] + ways * inputs["scale"][:, None]
+        moved = torch.maximum(torch.minimum(moved, upper), lower)
+        return self.loss(moved.flatten(0, 1), target.repeat_interleave(moved.shape[1], 0)).reshape(moved.shape[:2])
+
+
+def pose_rows(poses: Tensor) -> Tensor:
+    """Rotation (9) and position (3) of poses (B, 4, 4) -> (B, 12)."""
+    return torch.cat([poses[:, :3, :3].flatten(1), poses[:, :3, 3]], dim=1)
 
 
 def make_solver(core: ArmCore, config: JointNetworkConfig) -> FeedbackSolver:
@@ -249,8 +321,11 @@ def make_solver(core: ArmCore, config: JointNetworkConfig) -> FeedbackSolver:
         torch.from_numpy(core.lower).float(), torch.from_numpy(core.upper).float(), torch.from_numpy(core.wraps)
     )  # fmt: skip
 
+    judge, numbers = ProposalLoss(core), iter(range(config.solver.num_stages))
+
     def stage() -> JointMlpStage:
-        return JointMlpStage(feature_count(joints), joints, config.width, config.layers)
+        proposals = config.proposals(next(numbers))
+        return JointMlpStage(feature_count(joints), joints, config.width, config.layers, *proposals, judge)
 
     return FeedbackSolver(KinematicsFeedback(core), space, stage, config.solver)
 

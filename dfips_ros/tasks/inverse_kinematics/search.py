@@ -268,22 +268,19 @@ def try_seed(table, target, box, start, params, best, stats, state):
 
 @nb.njit(cache=True, nogil=True)
 def try_stages(
-    matrix, table, target, box, turns, start, core, weights, shape, params, best, best_cost, stats, state
+    matrix, table, target, box, turns, start, core, weights, shape, params, best, best_cost, stats
 ):  # fmt: skip
-    """Learned stages from several starts, each polished; the solution nearest to the seed goes into ``best``."""
+    """Follow up the best proposals of the first stage and polish; the solution nearest to the seed is the ``best``."""
     core_table, place, scale, first, last, sizes = core
-    n, count, has_seed = len(start), int(params[NUM_SEEDS]), params[HAS_SEED] > 0
+    n, has_seed = len(start), params[HAS_SEED] > 0
+    count = min(int(params[NUM_SEEDS]), shape[5] + shape[6])
     core_target, starts, norms = np.empty(12), np.empty((count, n)), np.empty(count)
     read_pose(matrix, first, last, core_target)
-    for k in range(count):
-        state = random_start(box[2], box[3], starts[k], state)
-    if has_seed:
-        starts[0] = start
-    lower, upper = box[0].copy(), box[1].copy()
+    bounds = box[:2].copy()
     for j in range(n):
         if turns[j] > 0:  # the stages know no limit where a full turn leads back inside
-            lower[j], upper[j] = -np.inf, np.inf
-    run_stages(core_table, core_target, scale, place, sizes, lower, upper, weights, shape, starts, norms)
+            bounds[0, j], bounds[1, j] = -np.inf, np.inf
+    run_stages(core_table, core_target, scale, place, sizes, bounds, weights, shape, start, starts, norms)
     for k in range(count):
         wind_inside(starts[k], start, box[0], box[1], turns)
     stats[STAGES] = shape[0]
@@ -303,7 +300,7 @@ def try_stages(
                 break
         elif not found and cost < best_cost:
             best[:], best_cost = starts[k], cost
-    return found, best_cost, state
+    return found, best_cost
 
 
 @nb.njit(cache=True, nogil=True)
@@ -319,7 +316,7 @@ def search(matrix, seed, posture, arm, core, weights, shape, params, todo, first
         core: table (m + 1, 16) that was trained with, place (2, n), scale (n,), first (12,), last (12,), sizes (2,):
             reach and rotation weight.
         weights: of the stages, flat float32.
-        shape: (5,) int64, zero stages without weights.
+        shape: int64, see ``run_stages``; zero stages without weights.
         params: (8,) see the names above.
         todo: bits of TRY_SEED and TRY_STAGES; with none and no restarts only the seed is looked at.
         first_restart: random restarts that were spent in earlier calls.
@@ -344,8 +341,8 @@ def search(matrix, seed, posture, arm, core, weights, shape, params, todo, first
         p, r = errors_at(table, target, start)
         found = within(p, r, params)
     if not found and todo & TRY_STAGES and shape[0] > 0 and params[ROTATION_WEIGHT] > 0.0:
-        found, best_cost, state = try_stages(
-            matrix, table, target, box, limits[4], start, core, weights, shape, params, best, best_cost, stats, state
+        found, best_cost = try_stages(
+            matrix, table, target, box, limits[4], start, core, weights, shape, params, best, best_cost, stats
         )
     if not found and restarts > 0:
         q = np.empty(n)

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import check_range
+from ...checks import check_choice, check_range
 from ...errors import CheckpointError, ConfigError
 from ...processes.kinematics import ChainForward, SerialChain
 from ...solver import FeedbackSolver, StageTrainer, TrainingConfig, load_checkpoint
 from .config import JointNetworkConfig
-from .data import joint_samples, target_batches
-from .problem import ArmCore, PoseLoss, make_solver, pose_errors
+from .data import joint_samples, nearest_batches, target_batches
+from .problem import ArmCore, JointLoss, PoseLoss, make_solver, pose_errors
 from .weights import KIND, save_weights
 
+SUPERVISIONS = ("task_space", "nearest")
 VALIDATION_SEED = 1_000_003  # never a seed of training
 
 
@@ -35,6 +36,8 @@ class KinematicsTrainingConfig:
         base: first link; the root of the robot by default.
         out: weights file to write.
         initial_weights: weights file to start from.
+        supervision: towards the target pose, through the forward kinematics (``task_space``), or towards the joint
+            positions of the solution nearest to the initial estimate (``nearest``).
         batch_size: targets in a batch.
         data_seed: of the targets.
         model: the stages.
@@ -46,12 +49,14 @@ class KinematicsTrainingConfig:
     base: str | None = None
     out: str = "inverse_kinematics.safetensors"
     initial_weights: str | None = None
+    supervision: str = "task_space"
     batch_size: int = 512
     data_seed: int = 1
     model: JointNetworkConfig = field(default_factory=JointNetworkConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(learning_rate=2e-3, average_decay=0.999))
 
     def __post_init__(self) -> None:
+        check_choice("supervision", self.supervision, SUPERVISIONS)
         check_range("batch_size", self.batch_size, 1, 1_000_000)
         check_range("data_seed", self.data_seed, 0, VALIDATION_SEED - 1)
         if not self.urdf or not self.tip:
@@ -76,7 +81,9 @@ def train(config: KinematicsTrainingConfig, resume: bool = False, quiet: bool = 
     if config.initial_weights:
         _start_from(solver, config.initial_weights)
     out = Path(config.out)
-    trainer = StageTrainer(solver, PoseLoss(core), config.training, out.with_suffix(".state"))
+    nearest = config.supervision == "nearest"
+    loss = JointLoss(core) if nearest else PoseLoss(core)
+    trainer = StageTrainer(solver, loss, config.training, out.with_suffix(".state"))
     if resume:
         trainer.resume()
     provenance: dict[str, Any] = {}
@@ -94,7 +101,8 @@ def train(config: KinematicsTrainingConfig, resume: bool = False, quiet: bool = 
         write()
 
     # A resumed run sees new examples.
-    data = target_batches(core, config.batch_size, config.data_seed + 7919 * trainer.batches)
+    examples = nearest_batches if nearest else target_batches
+    data = examples(core, config.batch_size, config.data_seed + 7919 * trainer.batches)
     trainer.run(_on_device(data, solver), write, quiet)
     trainer.save(finish)
     return provenance

@@ -78,12 +78,12 @@ def restore_solver(checkpoint: Checkpoint) -> tuple[FeedbackSolver, ArmCore, Joi
 
 
 def flat_weights(solver: FeedbackSolver, config: JointNetworkConfig, joints: int) -> tuple[np.ndarray, np.ndarray]:
-    """All stages in one float32 array, and its (5,) layout for the compiled stages."""
+    """All stages in one float32 array, and its layout as :func:`run_stages` reads it."""
     parts = []
+    shape = [config.solver.num_stages, feature_count(joints), config.width, config.layers, joints]
     for t in range(config.solver.num_stages):
+        shape += config.proposals(t)
         for layer in solver.stage(t).network:  # type: ignore[union-attr]
             if isinstance(layer, torch.nn.Linear):
                 parts += [layer.weight.detach().reshape(-1), layer.bias.detach()]
-    flat = torch.cat(parts).float().cpu().numpy()
-    shape = (config.solver.num_stages, feature_count(joints), config.width, config.layers, joints)
-    return flat, np.array(shape, dtype=np.int64)
+    return torch.cat(parts).float().cpu().numpy(), np.array(shape, dtype=np.int64)
