@@ -7,7 +7,7 @@ import pytest
 
 from dfips_ros.cli import bench_sections
 from dfips_ros.cli.main import main, make_parser
-from dfips_ros.nodes.parameters import PoseTrackerParameters
+from dfips_ros.nodes.tracker_parameters import PoseTrackerParameters
 from dfips_ros.tasks.object_pose import TrackerConfig, tracking_estimator_config
 
 
