@@ -197,6 +197,14 @@ ENDPOINTS = {
         "object is lost or removed, and on deactivate.",
         latched=True,
     ),
+    "stages": Endpoint(
+        "~/stages",
+        MarkerArray,
+        "visualization_msgs/msg/MarkerArray",
+        "out",
+        "The meshes at the poses that the stages went through, from red and pale to the object's colour, with "
+        "publish_stages, as often as ~/markers; they vanish after half a second.",
+    ),
     "overlay": Endpoint(
         "~/overlay",
         Image,

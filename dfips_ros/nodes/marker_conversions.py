@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
@@ -17,6 +19,8 @@ from ..processes.mesh import Mesh, simplified
 RVIZ_FORMATS = (".stl", ".obj")
 
 MAX_TRIANGLES = 2000
+GHOST_ALPHA = 0.4
+GHOST_NANOSECONDS = 500_000_000
 
 
 class MeshMarker:
@@ -47,7 +51,21 @@ class MeshMarker:
 
     def at(self, pose: Pose, header: Header) -> Marker:
         """The marker at a pose."""
-        marker = Marker(header=header, ns=self._namespace, id=0, action=Marker.ADD, pose=pose, color=self._colour)
+        return self._made(pose, header, self._namespace, 0, self._colour)
+
+    def ghosts(self, poses: Sequence[Pose], header: Header) -> list[Marker]:
+        """Pale markers at the poses that the stages went through, the first the palest; they fade by themselves."""
+        markers = []
+        for number, pose in enumerate(poses):
+            share = (number + 1) / (len(poses) + 1)
+            own = self._colour
+            colour = ColorRGBA(r=1.0 - share * (1.0 - own.r), g=own.g * share, b=own.b * share, a=GHOST_ALPHA * share)
+            markers.append(self._made(pose, header, f"{self._namespace} stages", number, colour))
+            markers[-1].lifetime = Duration(sec=0, nanosec=GHOST_NANOSECONDS)
+        return markers
+
+    def _made(self, pose: Pose, header: Header, namespace: str, number: int, colour: ColorRGBA) -> Marker:
+        marker = Marker(header=header, ns=namespace, id=number, action=Marker.ADD, pose=pose, color=colour)
         marker.scale.x = marker.scale.y = marker.scale.z = self._scale
         if self._resource:
             marker.type = Marker.MESH_RESOURCE

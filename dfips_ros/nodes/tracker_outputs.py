@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
@@ -34,13 +35,14 @@ class TrackerOutputs:
     """
 
     def __init__(self, node: LifecycleNode, tf_type: Any) -> None:
-        names = ("pose", "tracked_object", "tracked_objects", "symmetries", "markers", "overlay")
+        names = ("pose", "tracked_object", "tracked_objects", "symmetries", "markers", "stages", "overlay")
         self._publishers: dict[str, Any] = {name: ENDPOINTS[name].publisher(node) for name in names}
         detections = vision_message_type("Detection3DArray")
         if detections is not None:
             self._publishers["detections"] = ENDPOINTS["detections"].publisher(node, detections)
         self._tf_type: Any = None
         self._marker_time = 0.0
+        self._ghost_time = 0.0
         self._shown: dict[str, Header] = {}  # markers, by name of the object
         self.use_tf(node, tf_type)
 
@@ -94,6 +96,8 @@ class TrackerOutputs:
             messages = importlib.import_module("vision_msgs.msg")
             self._publishers["detections"].publish(detection_array(messages, header, answers))
         self._publish_markers(answers, header, parameters.publish_markers)
+        if parameters.publish_stages:
+            self._publish_ghosts(answers, header)
 
     def publish_symmetries(self, tracks: Sequence[ObjectTrack]) -> None:
         """Those of all objects; kept for whoever subscribes later."""
@@ -122,6 +126,22 @@ class TrackerOutputs:
             self._shown[each.track.name] = header
         self._publishers["markers"].publish(MarkerArray(markers=markers))
         self._marker_time = now
+
+    def _publish_ghosts(self, answers: Sequence[Answer], header: Header) -> None:
+        now = time.monotonic()
+        if now - self._ghost_time < MARKER_PERIOD_SECONDS or not self._is_heard("stages"):
+            return
+        markers: list[Any] = []
+        for each in answers:
+            if not each.tracking or each.solution is None:
+                continue
+            end = conversions.matrix_from_pose(each.message.pose.pose)  # in the frame of the outputs
+            T_output_camera = end @ np.linalg.inv(each.solution.T_camera_object)
+            poses = [conversions.pose_from_matrix(T_output_camera @ pose) for pose in each.solution.history]
+            markers += each.track.marker.ghosts(poses, header)
+        if markers:
+            self._publishers["stages"].publish(MarkerArray(markers=markers))
+            self._ghost_time = now
 
     def _is_heard(self, name: str) -> bool:
         publisher = self._publishers.get(name)

@@ -123,6 +123,9 @@ class PoseTrackerParameters:
         live=True,
     )
     publish_markers: bool = parameter(True, "Publish the mesh for RViz on ~/markers.", live=True)
+    publish_stages: bool = parameter(
+        False, "Publish on ~/stages how the pose came about, stage by stage, as pale meshes for RViz.", live=True
+    )
     autostart: bool = parameter(True, "Configure and activate by itself. false: wait for a lifecycle manager.")
     lost_iou: float = parameter(
         0.6,

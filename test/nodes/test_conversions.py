@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("geometry_msgs.msg")
 
 from builtin_interfaces.msg import Time  # noqa: E402
-from geometry_msgs.msg import Pose  # noqa: E402
+from geometry_msgs.msg import Point, Pose  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
@@ -141,3 +141,14 @@ def test_deletion_names_the_same_marker(box_mesh):
     shown = conversions.MeshMarker(load_mesh(box_mesh), "box").at(Pose(), Header())
     gone = conversions.deleted_marker(Header(), "box")
     assert (gone.ns, gone.id, gone.action) == (shown.ns, shown.id, Marker.DELETE)
+
+
+def test_ghosts_of_the_stages_fade_in_and_vanish(box_mesh):
+    maker = conversions.MeshMarker(load_mesh(box_mesh), "box", (0.1, 0.8, 0.3, 0.6))
+    poses = [Pose(position=Point(z=float(i))) for i in range(4)]
+    ghosts = maker.ghosts(poses, Header(frame_id="camera"))
+    assert [g.pose for g in ghosts] == poses and len({(g.ns, g.id) for g in ghosts}) == 4
+    assert all(g.ns != "box" and g.lifetime.nanosec > 0 for g in ghosts)
+    alphas, reds = [g.color.a for g in ghosts], [g.color.r for g in ghosts]
+    assert alphas == sorted(alphas) and 0 < alphas[0] < alphas[-1] < 0.6 and reds == sorted(reds, reverse=True)
+    assert maker.ghosts([], Header()) == []

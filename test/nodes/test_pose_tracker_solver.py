@@ -11,6 +11,7 @@ pytest.importorskip("tf2_msgs.msg")
 pytestmark = pytest.mark.ros
 
 from scipy.spatial.transform import Rotation  # noqa: E402
+from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from dfips_ros.geometry import make_pose, so3_log  # noqa: E402
 from dfips_ros.msg import TrackedObject  # noqa: E402
@@ -149,3 +150,27 @@ def test_tracks_two_boxes_in_one_label_image(tracker, render, box_mesh):
         remove = RemoveObject.Request(name="twin")
         assert tracker.client.call(RemoveObject, f"{tracker.name}/remove_object", remove, resend=False).success
         assert tracker.set_parameters(mask_mode="binary") == []
+
+
+def test_stages_are_shown_as_ghosts(tracker, render):
+    found = tracker.client.received.setdefault("stages", [])
+    listener = tracker.client.listen("stages", MarkerArray, f"{tracker.name}/stages")
+    tracker.client.wait(lambda: listener.get_publisher_count() > 0, "publisher of the ghosts")
+    assert tracker.set_parameters(publish_stages=True) == []
+    pose = pose_at(0)
+    answers = []
+
+    def shown():
+        answers.append(send(tracker, render(pose)))
+        return found
+
+    tracker.client.wait(shown, "ghosts")
+    ghosts = found[-1].markers
+    assert len(ghosts) in {len(answer.residual_norms) for answer in answers}
+    last = matrix_from_pose(ghosts[-1].pose)
+    assert np.linalg.norm(last[:3, 3] - pose[:3, 3]) < 0.02  # before the polish
+    assert tracker.set_parameters(publish_stages=False) == []
+    found.clear()
+    send(tracker, render(pose))
+    assert not found
+    tracker.client.node.destroy_subscription(listener)
