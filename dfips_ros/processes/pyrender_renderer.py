@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import MissingDependencyError, require
 from .mesh import Mesh
+from .offscreen import import_pyrender, offscreen_renderer
 from .rasterizer import check_render_arguments
 
 # OpenGL cameras look along -z with y up; ROS optical frames look along +z with y down.
@@ -28,10 +26,7 @@ class PyrenderRenderer:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-        os.environ.setdefault("PYGLET_HEADLESS", "1")  # pyrender imports a viewer that wants X11
-        require("pyrender", "PyrenderRenderer", "pip install pyrender==0.1.45")
-        import pyrender
+        pyrender = import_pyrender("PyrenderRenderer")
         import trimesh
 
         self._pyrender = pyrender
@@ -42,8 +37,6 @@ class PyrenderRenderer:
         self._scene = pyrender.Scene()
         self._node = self._scene.add(body)
         self._camera = self._scene.add(pyrender.IntrinsicsCamera(1.0, 1.0, 0.0, 0.0))
-        self._renderer = None
-        self._size: tuple[int, int] | None = None
 
     def render(self, T_camera_object: Tensor, camera_matrix: Tensor, size: tuple[int, int]) -> Tensor:
         """Depth images, one OpenGL draw each.
@@ -57,7 +50,7 @@ class PyrenderRenderer:
             (B, H, W) float32 depth in metres, 0 where nothing is seen.
         """
         poses, cameras = check_render_arguments(T_camera_object, camera_matrix)
-        renderer = self._sized_renderer(size)
+        renderer = offscreen_renderer(size, "PyrenderRenderer")
         depths = np.empty((len(poses), *size), np.float32)
         # Segmentation is the one pass that pyrender draws without multisampling, whose depth is off-center.
         flags = self._pyrender.RenderFlags.SEG | self._pyrender.RenderFlags.SKIP_CULL_FACES
@@ -75,24 +68,3 @@ class PyrenderRenderer:
             self._scene.set_pose(self._node, _OPENGL_FROM_OPTICAL @ pose)
             _, depths[b] = renderer.render(self._scene, flags=flags, seg_node_map=segments)
         return torch.from_numpy(depths).to(poses.device)
-
-    def _sized_renderer(self, size: tuple[int, int]):
-        if self._size != size:
-            self.close()
-            try:
-                self._renderer = self._pyrender.OffscreenRenderer(size[1], size[0])
-            except Exception as cause:
-                raise MissingDependencyError(
-                    "PyrenderRenderer: no off-screen OpenGL context "
-                    f"({type(cause).__name__}: {cause}). Install libegl1 and libgl1-mesa-dri, "
-                    "and set PYOPENGL_PLATFORM=egl."
-                ) from cause
-            self._size = size
-        return self._renderer
-
-    def close(self) -> None:
-        """Free the OpenGL context."""
-        if self._renderer is not None:
-            self._renderer.delete()
-            self._renderer = None
-            self._size = None

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from ..errors import MissingDependencyError, require
+from .offscreen import import_pyrender, offscreen_renderer
 from .shading_geometry import ShadingMesh
 
 _OPENGL_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -26,19 +24,11 @@ class PyrenderShading:
         MissingDependencyError: pyrender, or an OpenGL driver, is not installed.
     """
 
-    _renderers: dict[tuple[int, int], object] = {}  # OpenGL contexts are dear: one for each size of picture
-
     def __init__(
         self, mesh: ShadingMesh, T_camera_object: np.ndarray, camera_matrix: np.ndarray, size: tuple[int, int]
     ) -> None:
-        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-        os.environ.setdefault("PYGLET_HEADLESS", "1")  # pyrender imports a viewer that wants X11
-        require("pyrender", "PyrenderShading", "pip install pyrender==0.1.45")
-        import pyrender
-
+        pyrender = import_pyrender("PyrenderShading")
         self.size = size
-        self._pyrender = pyrender
-        self._renderer = self._shared_renderer(pyrender, size)
         pose = np.asarray(T_camera_object, np.float64)
         corners = mesh.vertices[mesh.faces].astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
         normals = mesh.corner_normals.astype(np.float64) @ pose[:3, :3].T
@@ -65,18 +55,6 @@ class PyrenderShading:
             False: self._scene.add(pyrender.DirectionalLight(intensity=0.0)),
             True: self._scene.add(pyrender.PointLight(intensity=0.0)),
         }
-
-    @classmethod
-    def _shared_renderer(cls, pyrender, size: tuple[int, int]):  # type: ignore[no-untyped-def]
-        if size not in cls._renderers:
-            try:
-                cls._renderers[size] = pyrender.OffscreenRenderer(size[1], size[0])
-            except Exception as cause:
-                raise MissingDependencyError(
-                    f"PyrenderShading: no off-screen OpenGL context ({type(cause).__name__}: {cause}). "
-                    "Install libegl1 and libgl1-mesa-dri, and set PYOPENGL_PLATFORM=egl."
-                ) from cause
-        return cls._renderers[size]
 
     def render(
         self,
@@ -116,7 +94,7 @@ class PyrenderShading:
         self._material.baseColorFactor = [*color, 1.0]
         self._material.metallicFactor, self._material.roughnessFactor = float(metallic), float(roughness)
         self._scene.ambient_light = np.full(3, ambient)
-        picture, _ = self._renderer.render(self._scene)
+        picture, _ = offscreen_renderer(self.size, "PyrenderShading").render(self._scene)
         return picture
 
 

@@ -38,7 +38,6 @@ def pyrender_or_skip(bracket):
     """A machine without EGL is told so; the project's own set-up installs it."""
     renderer = make_renderer("pyrender", bracket)
     renderer.render(poses_of(bracket, 1), CROP_CAMERA, SIZE)
-    renderer.close()
 
 
 def test_meshes_ship():
@@ -52,7 +51,6 @@ def test_renderers_agree_on_every_shipped_mesh(file, pyrender_or_skip):
     ours = RasterRenderer(mesh).render(poses, CROP_CAMERA, SIZE)
     reference = make_renderer("pyrender", mesh)
     theirs = reference.render(poses, CROP_CAMERA, SIZE)
-    reference.close()
     assert (ours > 0).sum() > 12 * 500
     assert iou(ours, theirs) >= 0.995
     both = (ours > 0) & (theirs > 0)
@@ -65,7 +63,6 @@ def test_renderers_agree_off_axis_and_at_another_size(bracket, camera_matrix, py
     camera = torch.from_numpy(camera_matrix).float()
     reference = make_renderer("pyrender", bracket)
     theirs = reference.render(poses, camera, (480, 640))
-    reference.close()
     assert iou(RasterRenderer(bracket).render(poses, camera, (480, 640)), theirs) >= 0.998
 
 
@@ -77,7 +74,6 @@ def test_renderers_agree_on_real_meshes(shared_data, pyrender_or_skip):
         poses = poses_of(mesh, 4)
         reference = make_renderer("pyrender", mesh)
         theirs = reference.render(poses, CROP_CAMERA, SIZE)
-        reference.close()
         assert iou(RasterRenderer(mesh).render(poses, CROP_CAMERA, SIZE), theirs) >= 0.995, file
 
 
@@ -100,7 +96,6 @@ def test_renderers_agree_where_the_origin_is_far_from_the_object(bracket, pyrend
     poses = poses_of(far, 6)
     reference = make_renderer("pyrender", far)
     theirs = reference.render(poses, CROP_CAMERA, SIZE)
-    reference.close()
     assert iou(RasterRenderer(far).render(poses, CROP_CAMERA, SIZE), theirs) >= 0.995
 
 
@@ -114,7 +109,6 @@ def test_process_contract(name, bracket, pyrender_or_skip):
     assert torch.equal(poses, kept)
     assert torch.equal(together, process(poses))
     assert torch.equal(together, torch.cat([process(p[None]) for p in poses]))
-    process.renderer.close() if hasattr(process.renderer, "close") else None
 
 
 def test_torch_rasteriser_gives_the_same_pixels(bracket):
