@@ -36,7 +36,7 @@ ARGUMENTS = (
 )
 
 # What the RViz file shows of the node, below its name.
-SHOWN_TOPICS = ("markers", "pose", "overlay")
+SHOWN_TOPICS = ("markers", "stages", "pose", "overlay")
 
 
 def _node(context):

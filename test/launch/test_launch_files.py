@@ -171,7 +171,7 @@ def test_rviz_shows_the_topics_of_the_node():
     endpoints = pytest.importorskip("dfips_ros.nodes.endpoints").ENDPOINTS
     displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
     topics = shown_topics()
-    assert set(topics) == {"/pose_tracker/markers", "/pose_tracker/pose", "/pose_tracker/overlay"}
+    assert set(topics) == {f"/pose_tracker/{name}" for name in ("markers", "stages", "pose", "overlay")}
     for name, topic in topics.items():
         endpoint = endpoints[name.rsplit("/", 1)[1]]
         assert topic["Durability Policy"] == ("Transient Local" if endpoint.latched else "Volatile")
