@@ -240,6 +240,7 @@ class LifecycleProcess:
         for subscription in self.subscriptions:
             what = f"publisher of {subscription.topic_name}"
             self.client.wait(lambda s=subscription: s.get_publisher_count() > 0, what, START)
+        time.sleep(0.2)  # the other side discovers in its own time; what must arrive is sent again
 
     def status(self, condition, what):
         """Wait for a diagnostic status of this node that fulfils a condition."""
