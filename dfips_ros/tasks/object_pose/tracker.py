@@ -46,8 +46,8 @@ class TrackerConfig:
         reinit_interval: while no pose is known, search in every n-th mask only (a search takes longer than a track).
         doubt_iou: a pose that explains its mask by this much worse than usual is doubtful: an object that something
             hides more and more drags its pose along. The last pose that is not doubtful is the one to find it by.
-        review_frames: after so many doubtful masks in a row look around for a pose that explains the mask as well as
-            usual; 0 never does.
+        review_frames: after so many doubtful masks in a row look around the last good pose for one that explains the
+            mask as well as usual; 0 never does.
     """
 
     init_iou: float = 0.8
@@ -198,7 +198,8 @@ class PoseTracker:
         solution = self.estimator.estimate(mask, matrix, initial=np.stack(self._starts(stamp)))
         self._doubts = 0 if self._as_usual(solution) else self._doubts + 1
         if self.config.review_frames and self._doubts and self._doubts % self.config.review_frames == 0:
-            other = self._look_around(mask, matrix)
+            # Around the last good pose alone: a search from nothing takes so long that masks would be dropped.
+            other = self._near_good(mask, matrix)
             solution = other if self._as_usual(other) else solution
         if solution.iou >= self.config.lost_iou:
             return self._accept(solution, stamp)
@@ -229,6 +230,11 @@ class PoseTracker:
         """Whether a pose explains its mask about as well as the poses before."""
         return solution.iou >= self._level - self.config.doubt_iou
 
+    def _near_good(self, mask: np.ndarray, matrix: np.ndarray) -> ObjectPoseSolution:
+        """The best pose around the last good one."""
+        usual = max(self._level - self.config.doubt_iou, 0.0)
+        return self.estimator.estimate(mask, matrix, initial=self._good, retry_iou=usual)
+
     def _look_around(self, mask: np.ndarray, matrix: np.ndarray) -> ObjectPoseSolution:
         """The best pose around the last good one or, where none is as good as usual, of all.
 
@@ -237,9 +243,8 @@ class PoseTracker:
         """
         if self._good is None:
             return self.estimator.estimate(mask, matrix)
-        usual = self._level - self.config.doubt_iou
-        near = self.estimator.estimate(mask, matrix, initial=self._good, retry_iou=max(usual, 0.0))
-        if near.iou >= usual:
+        near = self._near_good(mask, matrix)
+        if self._as_usual(near):
             return near
         far = self.estimator.estimate(mask, matrix)
         if near.iou >= far.iou - EQUAL_IOU:
