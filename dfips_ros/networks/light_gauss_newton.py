@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stage that learns to weight and damp a Gauss-Newton step on the parameters of a light and a material.
 
-With the residual r_i of every pixel and its derivatives J_i, a set network gives every pixel a weight w_i and a
-correction c_i, and the whole set a damping for each parameter and an additive step a:
+With the residual r_i of every pixel and its derivatives J_i, a set network gives every pixel a weight w_i, and the
+whole set, for each parameter, a damping lambda and a proposed step a with its precision p:
 
-``u = -(J^T W J + diag(J^T W J) * lambda + eps)^-1 J^T W (r + q c) + 2 q a``
+``u = (J^T W J + diag(J^T W J) * lambda + q^2 P + eps)^-1 (q^2 P a - J^T W r)``
 
-where q is the root mean square of the residual: what is not Gauss-Newton fades as the residual does, so the stages
-still converge to the answer where there is one. Untrained it is a damped, robust Gauss-Newton step. Two or three
-parameters move the light, in axes that turn with the present estimate, so the network need not learn each direction
-anew; the update is given in the camera's axes.
+where q is the root mean square of the residual. What is proposed enters as a Gaussian prior would: parameters that the
+picture determines follow the picture, parameters that it leaves open (a box shows three brightnesses) follow the
+proposal, and it fades as the residual does. Untrained it is a damped, robust Gauss-Newton step. Two or three parameters
+move the light, in axes that turn with the present estimate, so the network need not learn each direction anew; the
+update is given in the camera's axes.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class LightGaussNewtonStage(nn.Module):
         self.row_in = nn.Sequential(nn.Linear(row_features, width), nn.ReLU(), nn.Linear(width, width))
         self.row_mix = nn.Linear(width, width)
         self.context_mix = nn.Linear(2 * width + context_features, width)
-        self.row_out = nn.Linear(width, 2)
-        last = nn.Linear(96, 2 * self.size)
+        self.row_out = nn.Linear(width, 1)
+        last = nn.Linear(96, 3 * self.size)
         inputs = 2 * width + context_features + 2 * self.size
         self.head = nn.Sequential(nn.Linear(inputs, 160), nn.ReLU(), nn.Linear(160, 96), nn.ReLU(), last)
         self.base_damping = nn.Parameter(torch.full((self.size,), -6.0))
+        self.base_precision = nn.Parameter(torch.full((self.size,), -4.0))
         for layer in (self.row_out, last):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
@@ -61,12 +63,10 @@ class LightGaussNewtonStage(nn.Module):
         shared = self.context_mix(torch.cat([_pooled(hidden, known), context], dim=-1))
         hidden = torch.relu(self.row_mix(hidden) + shared[:, None])
         pooled = _pooled(hidden, known).float()
-        log_weight, correction = self.row_out(hidden).float().unbind(-1)
+        log_weight = self.row_out(hidden).float()[..., 0]
         # The system itself is never rounded to bfloat16, in which training may run.
         with torch.autocast(known.device.type, enabled=False):
-            local = self._step(
-                pooled, context.float(), log_weight, correction, inputs["jacobian"], inputs["residual"], known
-            )
+            local = self._step(pooled, context.float(), log_weight, inputs["jacobian"], inputs["residual"], known)
             turn = torch.linalg.vector_norm(local[:, :2], dim=1, keepdim=True)
             moves = [local[:, :2] / torch.sqrt(1.0 + (turn / TURN_KNEE) ** 2), local[:, 2 : self.light]]
             moved = torch.cat([*moves, torch.zeros_like(local[:, : 3 - self.light])], dim=1)
@@ -78,7 +78,6 @@ class LightGaussNewtonStage(nn.Module):
         pooled: Tensor,
         context: Tensor,
         log_weight: Tensor,
-        correction: Tensor,
         jacobian: Tensor,
         residual: Tensor,
         known: Tensor,
@@ -86,14 +85,15 @@ class LightGaussNewtonStage(nn.Module):
         robust = known / (1.0 + 10.0 * residual.abs())
         weight = torch.exp(log_weight.clamp(-6.0, 5.0)) * robust
         plain, _ = _normal_equations(robust, jacobian, residual)
-        size = (known * residual.square()).mean(1, keepdim=True).sqrt()
-        matrix, vector = _normal_equations(weight, jacobian, residual + size * correction)
+        variance = (known * residual.square()).mean(1, keepdim=True)
+        matrix, vector = _normal_equations(weight, jacobian, residual)
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         free = _solved(matrix, vector, 0.01 * diagonal).detach().clamp(-2.0, 2.0)
         stiffness = torch.log(plain.diagonal(dim1=1, dim2=2) + 1e-4)
-        out = self.head(torch.cat([pooled, context, free, stiffness], dim=-1))
-        damping = torch.exp((self.base_damping + out[:, : self.size]).clamp(-9.0, 6.0))
-        return _solved(matrix, vector, diagonal * damping) + 2.0 * size * out[:, self.size :]
+        out = self.head(torch.cat([pooled, context, free, stiffness], dim=-1)).split(self.size, dim=1)
+        damping = torch.exp((self.base_damping + out[0]).clamp(-9.0, 6.0))
+        precision = variance * torch.exp((self.base_precision + out[1]).clamp(-9.0, 9.0))
+        return _solved(matrix, vector - precision * 2.0 * out[2], diagonal * damping + precision)
 
 
 def _pooled(hidden: Tensor, known: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ DISTANCE_RANGE = (0.55, 6.0)  # of a point light, diameters
 ROW_FEATURES = {False: 27, True: 28}
 CONTEXT_FEATURES = 9
 MATERIAL_LOSS = 0.05
+NEAR_LOSS = 0.2
+NEAR = 0.05  # unit directions, or diameters
 
 
 @dataclass(frozen=True)
@@ -281,11 +283,12 @@ def load_solver(path: str | Path, kind: str | None = None) -> tuple[FeedbackSolv
 
 
 def illumination_loss(estimate: Tensor, ground_truth: dict[str, Any]) -> Tensor:
-    """``|light - true light| + 0.05 * |material - true material|_1`` of each element, (B,).
+    """``e + 0.2 * log(1 + e / 0.05) + 0.05 * |material - true material|_1`` of each element, (B,).
 
-    The light is a unit direction, or a position in diameters.
+    e = |light - true light|, of unit directions or of positions in diameters. The logarithm keeps the pictures that
+    tell the light exactly from being drowned by those that cannot (a box in diffuse light), whose e stays large.
     """
     light = torch.linalg.vector_norm(estimate[:, :3] - ground_truth["estimate"][:, :3] + 1e-8, dim=1)
     scale = torch.tensor([0.3, 1.0, 1.0, 1.0, 1.0], device=estimate.device)
     material = ((estimate - ground_truth["estimate"])[:, MATERIAL].abs() * scale).clamp_max(3.0).sum(1)
-    return light + MATERIAL_LOSS * material
+    return light + NEAR_LOSS * torch.log1p(light / NEAR) + MATERIAL_LOSS * material
