@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="how strictly the luminance must explain the JPEG (exact)")  # fmt: skip
     parser.add_argument("--max-pixels", type=int, default=32_000_000, metavar="N",
                         help="larger images are refused (32000000)")  # fmt: skip
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights file (those that ship)")
+    parser.add_argument("--weights", default="accurate", metavar="W", help="accurate, fast, or a file (accurate)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where the solver runs")
     parser.add_argument("--json", metavar="FILE", help="write residuals, agreement, time as JSON; - for stdout")
 

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deblocking stage: a small two-level network at 1/4 and 1/8 of the resolution, conditioned on the JPEG tables.
+"""A deblocking stage: a small network over two or three resolutions, conditioned on the JPEG tables.
 
 Pixels are folded into channels (pixel-unshuffle, Shi et al. 2016), so that the convolutions run on few positions. The
-lower level has one position per JPEG block and sees the comparison in units of the quantisation steps, where
+lowest level has one position per JPEG block and sees the comparison in units of the quantisation steps, where
 a value beyond +-1/2 means that the estimate contradicts the observation. The tables scale and shift the channels of
-each residual block (FiLM, Perez et al. 2018).
+each residual block there (FiLM, Perez et al. 2018).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +18,10 @@ from torch.nn import functional
 
 from ..solver import FeedbackFeatures
 
-FOLD = 4
+BLOCK = 8
+RUNS = {2: torch.complex64, 4: torch.complex128}  # a row of so many folded pixels, moved as one number
 UPDATE_SCALE = 0.1  # an output of one moves a pixel by a tenth of its range
-# So that the inputs are of about unit size: detail within and between the folded 4x4 pixels, their mean, and the
+# So that the inputs are of about unit size: detail within and between the folded pixels, their mean, and the
 # residual and the change so far.
 DETAIL_SCALE, MEAN_SCALE, COMPARE_SCALE = 15.0, 3.0, 30.0
 RESIDUAL_GAIN = 0.3  # of a residual block to start with
@@ -42,64 +46,75 @@ class DctUnetStage(nn.Module):
     """Features of a JPEG comparison -> update (B, 1, H, W) of the plane, computed in the type of the weights.
 
     Args:
-        width: channels at 1/4 of the resolution.
-        block_width: channels at 1/8, where one position is one JPEG block.
-        depth: residual blocks at 1/8; there is one more at 1/4.
+        widths: channels at each level, the finest first: two (1/4 and 1/8 of the resolution) or three (from 1/2 on).
+            At 1/8 one position is one JPEG block.
+        depth: residual blocks at 1/8.
+        fine_depth: residual blocks at each finer level, after the coarser ones are added.
     """
 
-    def __init__(self, width: int, block_width: int, depth: int) -> None:
+    def __init__(self, widths: Sequence[int], depth: int, fine_depth: int) -> None:
         super().__init__()
+        *finer, width = widths
+        self.fold = BLOCK >> len(finer)
         self.table = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
-        self.head = nn.Conv2d(3 * FOLD * FOLD + 2, width, 3, padding=1)
-        self.down = nn.Conv2d(width, block_width, 2, stride=2)
-        self.cells = nn.Conv2d(128, block_width, 1)
-        body = [_Block(block_width, 64) for _ in range(depth)]
-        self.body = nn.ModuleList(body)
-        self.up = nn.Conv2d(block_width, 4 * width, 1)
-        self.fine = _Block(width)
-        self.tail = nn.Conv2d(width, FOLD * FOLD, 3, padding=1)
+        self.head = nn.Conv2d(3 * self.fold**2 + 2, widths[0], 3, padding=1)
+        self.down = nn.ModuleList([nn.Conv2d(*pair, 2, stride=2) for pair in pairwise(widths)])
+        self.cells = nn.Conv2d(128, width, 1)
+        self.body = nn.ModuleList([_Block(width, 64) for _ in range(depth)])
+        self.up = nn.ModuleList([nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(widths)])
+        self.fine = nn.ModuleList([nn.ModuleList([_Block(own) for _ in range(fine_depth)]) for own in finer])
+        self.tail = nn.Conv2d(widths[0], self.fold**2, 3, padding=1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        for block in [*body, self.fine]:
-            block.second.weight.data *= RESIDUAL_GAIN
-        for zeroed in [self.tail, *(block.film for block in body)]:
-            nn.init.zeros_(zeroed.weight)  # type: ignore[union-attr]
+        for layer in self.modules():
+            if isinstance(layer, _Block):
+                layer.second.weight.data *= RESIDUAL_GAIN
+        for zeroed in [self.tail, *(block.film for block in self.body)]:
+            nn.init.zeros_(zeroed.weight)  # type: ignore[union-attr, arg-type]
             nn.init.zeros_(zeroed.bias)  # type: ignore[union-attr, arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, features: FeedbackFeatures) -> Tensor:
         x, dtype = features.inputs, self.head.weight.dtype
-        planes = _folded(x["estimate"], x["residual"], x["observation"]).to(dtype)
+        planes = _folded(x["estimate"], x["residual"], x["observation"], self.fold).to(dtype)
         condition = self.table((torch.log(x["table"]) - 3.0).to(dtype))
         cells = x["cells"].to(dtype).contiguous(memory_format=torch.channels_last)
-        fine = functional.relu_(self.head(planes))
-        coarse = self.down(fine).add_(self.cells(cells))
+        image = functional.relu_(self.head(planes))
+        kept = []
+        for down in self.down:
+            kept.append(image)
+            image = down(image)
+        image = image.add_(self.cells(cells))
         for block in self.body:
-            coarse = block(coarse, condition)
-        fine = self.fine(self._added(fine, coarse), condition)
-        return _unfolded(self.tail(fine)).to(x["estimate"].dtype) * UPDATE_SCALE
-
-    def _added(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """``fine + pixel_shuffle(up(coarse), 2)``, the shuffle done to the weights, so that memory is read in runs."""
-        batch, width, height, length = fine.shape
-        weight = self.up.weight.unflatten(0, (width, 4)).transpose(0, 1).flatten(0, 1)
-        bias = self.up.bias.unflatten(0, (width, 4)).T.flatten()  # type: ignore[union-attr]
-        up = functional.conv2d(coarse, weight, bias).permute(0, 2, 3, 1)
-        up = up.reshape(batch, height // 2, length // 2, 2, 2 * width).transpose(2, 3)
-        added = fine.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, length // 2, 2 * width) + up
-        return added.reshape(batch, height, length, width).permute(0, 3, 1, 2)
+            image = block(image, condition)
+        for up, level in zip(reversed(self.up), reversed(self.fine), strict=True):
+            image = _added(kept.pop(), image, up)  # type: ignore[arg-type]
+            for block in level:  # type: ignore[attr-defined]
+                image = block(image, condition)
+        return _unfolded(self.tail(image), self.fold).to(x["estimate"].dtype) * UPDATE_SCALE
 
 
-def _folded(estimate: Tensor, residual: Tensor, observation: Tensor) -> Tensor:
-    """The inputs at 1/4 of the resolution, (B, 50, H/4, W/4) in channels-last memory: detail within and between the
-    folded pixels, their mean, the residual, and the change so far."""
+def _added(fine: Tensor, coarse: Tensor, up: nn.Conv2d) -> Tensor:
+    """``fine + pixel_shuffle(up(coarse), 2)``, the shuffle done to the weights, so that memory is read in runs."""
+    batch, width, height, length = fine.shape
+    weight = up.weight.unflatten(0, (width, 4)).transpose(0, 1).flatten(0, 1)
+    bias = up.bias.unflatten(0, (width, 4)).T.flatten()  # type: ignore[union-attr]
+    raised = functional.conv2d(coarse, weight, bias).permute(0, 2, 3, 1)
+    raised = raised.reshape(batch, height // 2, length // 2, 2, 2 * width).transpose(2, 3)
+    added = fine.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, length // 2, 2 * width) + raised
+    return added.reshape(batch, height, length, width).permute(0, 3, 1, 2)
+
+
+def _folded(estimate: Tensor, residual: Tensor, observation: Tensor, fold: int) -> Tensor:
+    """The inputs at 1/fold of the resolution, (B, 3 fold^2 + 2, H/fold, W/fold) in channels-last memory: detail within
+    and between the folded pixels, their mean, the residual, and the change so far."""
     planes = torch.cat([estimate - 0.5, residual, estimate - observation], dim=1)
     batch, count, height, width = planes.shape
-    rows, columns = height // FOLD, width // FOLD
-    runs = planes.view(torch.complex128).reshape(batch, count, rows, FOLD, columns)  # four pixels moved as one number
-    folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(torch.float32)  # (B, H/4, W/4, 3, 16)
+    rows, columns = height // fold, width // fold
+    runs = planes.view(RUNS[fold]).reshape(batch, count, rows, fold, columns)
+    folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(torch.float32)  # (B, H/fold, W/fold, 3, fold^2)
     own = folded[..., 0, :]
     mean = own.mean(dim=-1, keepdim=True)
     coarser = functional.avg_pool2d(
@@ -110,8 +125,8 @@ def _folded(estimate: Tensor, residual: Tensor, observation: Tensor) -> Tensor:
     return torch.cat(images, dim=-1).permute(0, 3, 1, 2)
 
 
-def _unfolded(image: Tensor) -> Tensor:
-    """``pixel_shuffle`` of (B, 16, H/4, W/4) straight from channels-last memory."""
+def _unfolded(image: Tensor, fold: int) -> Tensor:
+    """``pixel_shuffle`` of (B, fold^2, H/fold, W/fold) straight from channels-last memory."""
     batch, _, rows, columns = image.shape
-    cells = image.permute(0, 2, 3, 1).reshape(batch, rows, columns, FOLD, FOLD).transpose(2, 3)
-    return cells.reshape(batch, 1, rows * FOLD, columns * FOLD)
+    cells = image.permute(0, 2, 3, 1).reshape(batch, rows, columns, fold, fold).transpose(2, 3)
+    return cells.reshape(batch, 1, rows * fold, columns * fold)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..tasks.deblocking.restorer import SHIPPED
 from .parameters import parameter, resolve_path
 
 
@@ -16,8 +17,8 @@ class ImageRestorerParameters:
 
     weights: str = parameter(
         "",
-        "Weights file of the solver: a path, a file:// or a package:// URI. Empty: the weights that ship with the "
-        "package.",
+        "Weights of the solver: fast or accurate (those that ship with the package), a path, a file:// or a package:// "
+        "URI. Empty: fast.",
     )
     device: str = parameter(
         "auto", "Where the solver runs. auto: the GPU where there is one.", choices=("auto", "cpu", "cuda")
@@ -34,10 +35,11 @@ class ImageRestorerParameters:
     diagnostics_period: float = parameter(1.0, "Time between two /diagnostics messages [s].", low=0.05, high=60.0)
 
     @cached_property
-    def weights_path(self) -> Path | None:
-        """The weights file, or None for the one that ships.
+    def weights_path(self) -> Path:
+        """The weights file.
 
         Raises:
             ConfigError: unknown kind of URI, or the package is not installed.
         """
-        return resolve_path("weights", self.weights) if self.weights.strip() else None
+        name = self.weights.strip() or "fast"
+        return SHIPPED[name] if name in SHIPPED else resolve_path("weights", self.weights)

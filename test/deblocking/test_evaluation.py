@@ -23,13 +23,14 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "jpeg"
 
 
 def test_one_row_for_each_set_quality_and_method(folder):
-    rows = evaluate_deblocking({"own": folder}, (10, 30), ("jpeg", "direct", "two", "three", "ours"), quiet=True)
-    assert len(rows) == 10 and {row["images"] for row in rows} == {6}
+    methods = ("jpeg", "direct", "two", "three", "ours", "fast")
+    rows = evaluate_deblocking({"own": folder}, (10, 30), methods, quiet=True)
+    assert len(rows) == 12 and {row["images"] for row in rows} == {6}
     by_method = {row["method"]: row for row in rows if row["quality"] == 30}
     assert by_method["JPEG"]["agreement"] > 0.998 and by_method["ours, 3 stages, consistent"]["agreement"] > 0.999
     assert by_method["ours, 3 stages, consistent"]["psnr"] > by_method["JPEG"]["psnr"]
-    counts = [row["parameters"] for row in rows if row["quality"] == 10]
-    assert counts[0] == 0 and counts[1:4] == [counts[1], 2 * counts[1], 3 * counts[1]] and counts[4] == counts[3] > 1e5
+    none, one, two, three, ours, fast = [row["parameters"] for row in rows if row["quality"] == 10]
+    assert none == 0 and 1e5 < one < two < three == ours and 1e5 < fast != ours
     assert all(0 < row["ssim"] <= 1 and row["psnr_b"] <= row["psnr"] + 1e-9 for row in rows)
 
 
@@ -133,7 +134,7 @@ def test_commands(folder, jpeg, tmp_path, capsys):
     assert main(["table", str(csv)]) == 0
     assert "ours, 3 stages, consistent" in capsys.readouterr().out
     weights = str(tmp_path / "w.safetensors")
-    words = ["--images", str(folder), "--batches", "2", "--width", "8", "--batch-size", "2", "--out", weights]
+    words = ["--images", str(folder), "--batches", "2", "--network", "fast", "--batch-size", "2", "--out", weights]
     words += ["--held-out", "2", "--crop-size", "32", "--device", "cpu", "--quiet"]
     assert main(["train", "deblocking", *words]) == 0
     assert "PSNR" in capsys.readouterr().out
@@ -159,6 +160,7 @@ def test_bench_times_every_kind_of_consistency(jpeg, tmp_path, capsys):
         (["solve", "deblocking", "none.jpg", "out.jpg"], "lossless"),
         (["evaluate", "deblocking", "--sets", "folder"], "NAME=FOLDER"),
         (["train", "deblocking", "--images", "nowhere.png"], "cannot read"),
+        (["train", "deblocking", "--images", "nowhere.png", "--width", "8"], "for --network dncnn"),
     ],
 )
 def test_commands_say_what_is_wrong(words, reason, capsys):

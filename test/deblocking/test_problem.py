@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The task as the solver sees it: feedback, configurations, data and a short training."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from dfips_ros.errors import CheckpointError, ConfigError, ShapeError
+from dfips_ros.networks.dct_unet import COMPARE_SCALE, DETAIL_SCALE, _folded, _unfolded
 from dfips_ros.processes.jpeg import round_trip, standard_table
 from dfips_ros.processes.jpeg_dct import JpegObservation
 from dfips_ros.processes.jpeg_feedback import JpegFeedback, PlaneSpace
 from dfips_ros.solver import SolverConfig, TrainingConfig
-from dfips_ros.tasks.deblocking.config import DNCNN, DeblockingConfig, DeblockingDataConfig, plain_stages
+from dfips_ros.tasks.deblocking.config import DNCNN, FAST, DeblockingConfig, DeblockingDataConfig, plain_stages
 from dfips_ros.tasks.deblocking.data import deblocking_batches, load_planes
 from dfips_ros.tasks.deblocking.problem import deblocking_loss, load_solver, make_solver
 from dfips_ros.tasks.deblocking.training_recipe import DeblockingTrainingConfig, train
 
-SMALL = DeblockingConfig(width=8, block_width=16, depth=1, solver=plain_stages(2))
+SMALL = DeblockingConfig(widths=((8, 16),), depth=1, fine_depth=1, solver=plain_stages(2))
+FINE = DeblockingConfig(widths=((8, 12, 16), (8, 12)), depth=1, fine_depth=2)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def test_cells_tell_where_the_estimate_contradicts_the_observation(batch):
     assert JpegFeedback()(observation, 1.0 - truth).inputs["cells"][:, 64:].abs().max() == 2.0
 
 
-@pytest.mark.parametrize("config", [SMALL, DNCNN], ids=["dct_unet", "dncnn"])
+@pytest.mark.parametrize("config", [SMALL, FINE, DNCNN], ids=["two levels", "three levels", "dncnn"])
 def test_solvers_keep_shape_batch_and_input(batch, config):
     observation, initial, _ = batch
     torch.manual_seed(0)
@@ -56,9 +62,28 @@ def test_solvers_keep_shape_batch_and_input(batch, config):
     torch.testing.assert_close(alone, solution.estimate[2:3], atol=1e-4, rtol=0)
 
 
-def test_fresh_stages_leave_the_observation_as_it_is(batch):
+@pytest.mark.parametrize("config", [SMALL, FINE], ids=["two levels", "three levels"])
+def test_fresh_stages_leave_the_observation_as_it_is(batch, config):
     observation, initial, _ = batch
-    assert torch.equal(make_solver(SMALL).estimate(observation, initial).estimate, initial)
+    assert torch.equal(make_solver(config).estimate(observation, initial).estimate, initial)
+
+
+@pytest.mark.parametrize("fold", [2, 4])
+def test_pixels_are_folded_as_torch_does_it(fold):
+    planes = torch.rand(3, 2, 1, 16, 24, generator=torch.manual_seed(0))
+    estimate, residual, observation = planes
+    folded = _folded(estimate, residual, observation, fold)
+    own = functional.pixel_unshuffle(estimate - 0.5, fold)
+    torch.testing.assert_close(folded[:, : fold**2], (own - own.mean(1, keepdim=True)) * DETAIL_SCALE)
+    compared = functional.pixel_unshuffle(torch.cat([residual, estimate - observation], 1), fold) * COMPARE_SCALE
+    torch.testing.assert_close(folded[:, fold**2 + 2 :], compared)
+    image = torch.rand(2, fold**2, 6, 4).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(_unfolded(image, fold), functional.pixel_shuffle(image, fold))
+
+
+def test_each_stage_has_the_levels_of_its_config():
+    stages = make_solver(FINE).stages
+    assert [len(stage.down) for stage in stages] == [2, 1, 1] and [stage.fold for stage in stages] == [2, 4, 4]
 
 
 def test_an_image_without_any_residual_is_worked_on_all_the_same():
@@ -79,11 +104,12 @@ def test_the_space_clips_and_refuses_other_shapes():
 
 
 def test_configurations_round_trip_and_refuse():
-    for config in (DeblockingConfig(), SMALL, DNCNN):
-        assert DeblockingConfig.from_dict(config.to_dict()) == config
+    for config in (DeblockingConfig(), FAST, SMALL, DNCNN):
+        assert DeblockingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ConfigError, match="unknown depht"):
         DeblockingConfig.from_dict({"depht": 3})
-    for wrong in ({"network": "cnn"}, {"width": 1}, {"depth": 0}, {"solver": SolverConfig(num_stages=3)}):
+    for wrong in ({"network": "cnn"}, {"width": 1}, {"depth": 0}, {"fine_depth": -1}, {"widths": ()},
+                  {"widths": ((8,),)}, {"widths": ((8, 2),)}, {"solver": SolverConfig(num_stages=3)}):  # fmt: skip
         with pytest.raises(ConfigError):
             DeblockingConfig(**wrong)
     for wrong in ({"crop_size": 60}, {"quality": (0, 50)}, {"quality": (60, 50)}, {"tables_per_batch": 99}):
@@ -114,7 +140,7 @@ def test_examples_are_seeded_and_aligned(folder):
 
 @pytest.mark.parametrize("network", ["dct_unet", "dncnn"])
 def test_training_learns_and_resumes(folder, tmp_path, network):
-    model = SMALL if network == "dct_unet" else DeblockingConfig("dncnn", 8, depth=3, solver=DNCNN.solver)
+    model = SMALL if network == "dct_unet" else DeblockingConfig("dncnn", width=8, depth=3, solver=DNCNN.solver)
     training = TrainingConfig(minutes=None, max_batches=120, learning_rate=2e-3, average_decay=0.9)
     data = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2, quality=(10, 20))
     config = DeblockingTrainingConfig(
@@ -131,6 +157,25 @@ def test_training_learns_and_resumes(folder, tmp_path, network):
     other = DeblockingTrainingConfig((str(folder),), out=config.out, held_out=2, data=data, training=training)
     with pytest.raises(CheckpointError, match="does not fit"):
         train(other, resume=True, quiet=True)
+
+
+def test_further_stages_are_trained_behind_those_that_are_kept(folder, tmp_path):
+    data = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2, quality=(10, 20))
+    training = TrainingConfig(minutes=None, max_batches=3)
+    one = replace(FINE, solver=plain_stages(1))
+    first = DeblockingTrainingConfig(
+        (str(folder),), 2, out=str(tmp_path / "1.safetensors"), model=one, data=data, training=training
+    )
+    told = train(first, quiet=True)
+    config = replace(first, model=FINE, first=first.out, out=str(tmp_path / "3.safetensors"))
+    provenance = train(config, quiet=True)
+    assert provenance["recipe"]["first"] == "1.safetensors" and provenance["first"]["date"] == told["date"]
+    (kept,), (same, *later) = (load_solver(c.out)[0].stages for c in (first, config))
+    assert all(torch.equal(a, b) for a, b in zip(kept.state_dict().values(), same.state_dict().values(), strict=True))
+    assert len(later) == 2 and all(stage.tail.weight.abs().max() > 0 for stage in later)
+    for wrong in (replace(config, model=one), replace(config, model=replace(FINE, fine_depth=1))):
+        with pytest.raises(ConfigError, match="first="):
+            train(wrong, quiet=True)
 
 
 def test_the_loss_is_small_at_the_truth():

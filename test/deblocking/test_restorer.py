@@ -14,7 +14,7 @@ from dfips_ros.processes.jpeg import encode, standard_table
 from dfips_ros.processes.jpeg_file import read_colour, read_header, read_luminance, read_picture
 from dfips_ros.solver import Checkpoint, save_checkpoint
 from dfips_ros.tasks.deblocking import JpegRestorer, psnr
-from dfips_ros.tasks.deblocking.restorer import CONSISTENCIES
+from dfips_ros.tasks.deblocking.restorer import CONSISTENCIES, SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,15 @@ def test_restored_images_are_nearer_to_the_truth(restorers, picture, jpeg):
             data, truth = jpeg(96, 120, seed, quality=quality, subsampling=0), picture(96, 120, seed)
             gains.append(psnr(restorers["exact"].restore(data), truth) - psnr(decoded(data), truth))
         assert np.mean(gains) > 0.05
+
+
+@pytest.mark.parametrize("weights", sorted(SHIPPED))
+def test_weights_that_ship_go_by_name(picture, jpeg, weights):
+    by_name, by_path = JpegRestorer(weights, "cpu"), JpegRestorer(SHIPPED[weights], "cpu")
+    data, truth = jpeg(64, 72, quality=15, subsampling=0), picture(64, 72)
+    found = by_name.restore(data)
+    assert np.array_equal(found, by_path.restore(data))
+    assert psnr(found, truth) > psnr(decoded(data), truth)
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])

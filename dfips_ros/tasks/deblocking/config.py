@@ -24,24 +24,32 @@ class DeblockingConfig:
 
     Attributes:
         network: ``dct_unet`` (ours) or ``dncnn`` (the baseline: one stage that does not see the forward process).
-        width: channels at the finer level, or of DnCNN.
-        block_width: channels at one position per block (``dct_unet`` only).
-        depth: residual blocks at that level, or convolutions of DnCNN.
+        widths: of ``dct_unet``: for each stage (the last one serves all further ones) the channels at each level, the
+            finest first. The last level has one position per 8x8 block, each one before it twice the resolution.
+        depth: residual blocks at one position per 8x8 block, or convolutions of DnCNN.
+        fine_depth: residual blocks at each finer level of ``dct_unet``.
+        width: channels of DnCNN.
         batch_norm: of DnCNN.
         solver: how the stages are unrolled.
     """
 
     network: str = "dct_unet"
-    width: int = 48
-    block_width: int = 128
+    widths: tuple[tuple[int, ...], ...] = ((64, 96, 160), (32, 96))
     depth: int = 2
+    fine_depth: int = 2
+    width: int = 48
     batch_norm: bool = True
     solver: SolverConfig = field(default_factory=plain_stages)
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, NETWORKS)
         check_range("width", self.width, 4, 1024)
-        check_range("block_width", self.block_width, 4, 1024)
+        if not self.widths or any(len(levels) not in (2, 3) for levels in self.widths):
+            raise ConfigError(f"widths={self.widths}: expected two or three numbers of channels for each stage.")
+        for levels in self.widths:
+            for channels in levels:
+                check_range("widths", channels, 4, 1024)
+        check_range("fine_depth", self.fine_depth, 0, 100)
         check_range("depth", self.depth, 3 if self.network == "dncnn" else 1, 100)
         if self.solver.adaptive or self.solver.keep_best:
             raise ConfigError(
@@ -57,10 +65,15 @@ class DeblockingConfig:
     def from_dict(values: dict[str, Any]) -> DeblockingConfig:
         """The inverse of :meth:`to_dict`; unknown keys are refused."""
         plain = dict(values)
-        solver = config_from_dict(SolverConfig, plain.pop("solver")) if "solver" in plain else plain_stages()
-        return config_from_dict(DeblockingConfig, {**plain, "solver": solver})
+        if "solver" in plain:
+            plain["solver"] = config_from_dict(SolverConfig, plain["solver"])
+        if "widths" in plain:
+            plain["widths"] = tuple(tuple(levels) for levels in plain["widths"])
+        return config_from_dict(DeblockingConfig, plain)
 
 
+# For frames of a camera: no level at half of the resolution.
+FAST = DeblockingConfig(widths=((48, 128),), fine_depth=1)
 # The baseline: trains in about the same time as ours.
 DNCNN = DeblockingConfig("dncnn", width=48, depth=10, solver=plain_stages(1))
 

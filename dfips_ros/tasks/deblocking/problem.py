@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -21,10 +22,13 @@ LOSS_EPSILON = 1e-3
 def make_solver(config: DeblockingConfig) -> FeedbackSolver:
     """A fresh solver of the configured kind."""
 
+    stages = count()
+
     def stage() -> nn.Module:
         if config.network == "dncnn":
             return DnCnnStage(config.width, config.depth, config.batch_norm)
-        return DctUnetStage(config.width, config.block_width, config.depth)
+        widths = config.widths[min(next(stages), len(config.widths) - 1)]
+        return DctUnetStage(widths, config.depth, config.fine_depth)
 
     return FeedbackSolver(JpegFeedback(config.network != "dncnn"), PlaneSpace(), stage, config.solver)
 

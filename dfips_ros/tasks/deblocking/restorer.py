@@ -21,7 +21,8 @@ from ...processes.jpeg_file import MAX_PIXELS, JpegHeader, read_colour, read_hea
 from ...solver import Solution, pick_device
 from .problem import load_solver
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "deblocking.safetensors"
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+SHIPPED = {name: FOLDER / f"deblocking_{name}.safetensors" for name in ("fast", "accurate")}
 CONSISTENCIES = ("exact", "project", "off")
 
 
@@ -45,6 +46,11 @@ class Restoration:
     seconds: float
 
 
+def weights_file(weights: str | Path | None) -> Path:
+    """The file that a name of ``SHIPPED`` or a path means; None means ``fast``."""
+    return SHIPPED.get(str(weights or "fast"), Path(weights or ""))
+
+
 class JpegRestorer:
     """Removes the artefacts of JPEG compression.
 
@@ -53,7 +59,8 @@ class JpegRestorer:
     alone.
 
     Args:
-        weights: safetensors file of the deblocking task; the shipped one by default.
+        weights: safetensors file of the deblocking task, or one of those that ship: ``fast`` (the default, for frames
+            of a camera) or ``accurate``.
         device: ``auto``, ``cpu`` or ``cuda``.
         consistency: ``exact`` (the luminance, in 8 bit, encodes to the coefficients of the JPEG wherever that can be
             reached), ``project`` (its coefficients are moved into their cells, then rounded; faster), or ``off``.
@@ -76,7 +83,7 @@ class JpegRestorer:
         self.device = pick_device(device)
         self.consistency = check_choice("consistency", consistency, CONSISTENCIES)
         self.max_pixels = max_pixels
-        self.solver, self.config, self.checkpoint = load_solver(weights or DEFAULT_WEIGHTS)
+        self.solver, self.config, self.checkpoint = load_solver(weights_file(weights))
         self.bfloat16 = _fast_bfloat16(self.device) if bfloat16 is None else bfloat16
         self.solver.to(self.device)
         if self.bfloat16:

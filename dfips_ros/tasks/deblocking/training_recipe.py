@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...checks import check_range
 from ...errors import ConfigError
@@ -20,9 +21,10 @@ from ...solver import Checkpoint, FeedbackSolver, StageTrainer, TrainingConfig, 
 from .config import DeblockingConfig, DeblockingDataConfig
 from .data import deblocking_batches, load_planes
 from .metrics import psnr
-from .problem import KIND, deblocking_loss, make_solver
+from .problem import KIND, deblocking_loss, load_solver, make_solver
 
 VALIDATION_QUALITIES = (10, 20, 40, 80)
+Example = tuple[JpegObservation, Tensor, Tensor]  # observation, initial, ground truth
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class DeblockingTrainingConfig:
     Attributes:
         images: lossless image files or folders of them.
         held_out: so many of the images, evenly spread, are kept for validation.
+        first: weights file whose stages come first and are kept as they are; only the further ones are trained.
         out: weights file to write, in half precision.
         device: where to train.
         model: the network.
@@ -41,6 +44,7 @@ class DeblockingTrainingConfig:
 
     images: tuple[str, ...] = ()
     held_out: int = 12
+    first: str = ""
     out: str = "deblocking.safetensors"
     device: str = "cpu"
     model: DeblockingConfig = field(default_factory=DeblockingConfig)
@@ -72,16 +76,17 @@ def train(config: DeblockingTrainingConfig, resume: bool = False, quiet: bool = 
     planes = [plane for i, plane in enumerate(planes) if i not in kept]
     torch.manual_seed(config.training.seed)
     solver = make_solver(config.model).to(config.device)
+    provenance: dict[str, Any] = {}
+    kept_stages = _take_first(solver, config, provenance) if config.first else 0
     out = Path(config.out)
-    trainer = StageTrainer(solver, deblocking_loss, config.training, out.with_suffix(".state"))
+    trainer = StageTrainer(_later(solver, kept_stages), deblocking_loss, config.training, out.with_suffix(".state"))
     if resume:
         trainer.resume()
-    provenance: dict[str, Any] = {}
 
     def write() -> None:
         recipe = asdict(config)
         recipe["images"] = [Path(path).name for path in config.images]  # without the folders of this machine
-        recipe["out"] = out.name
+        recipe["out"], recipe["first"] = out.name, Path(config.first).name
         provenance.update(
             recipe=recipe, date=datetime.date.today().isoformat(), torch=torch.__version__, images=len(planes),
             samples=trainer.samples, batches=trainer.batches, minutes=round(trainer.seconds / 60.0, 2),
@@ -98,9 +103,43 @@ def train(config: DeblockingTrainingConfig, resume: bool = False, quiet: bool = 
         write()
 
     data = replace(config.data, seed=config.data.seed + 7919 * trainer.batches)  # a resumed run sees new examples
-    trainer.run(deblocking_batches(planes, data, config.device), write, quiet)
+    batches = deblocking_batches(planes, data, config.device)
+    trainer.run(_solved(solver, batches, kept_stages, config) if kept_stages else batches, write, quiet)
     trainer.save(finish)
     return provenance
+
+
+def _take_first(solver: FeedbackSolver, config: DeblockingTrainingConfig, provenance: dict[str, Any]) -> int:
+    """Load the stages of ``config.first``, note where they come from, and return how many there are."""
+    first, model, checkpoint = load_solver(config.first)
+    count = len(first.stages)
+    wanted = make_solver(replace(config.model, solver=model.solver)).stages.state_dict()
+    fits = {n: v.shape for n, v in wanted.items()} == {n: v.shape for n, v in first.stages.state_dict().items()}
+    if not fits or count >= len(solver.stages):
+        raise ConfigError(
+            f"first='{config.first}': expected 1 to {len(solver.stages) - 1} stages of this network, "
+            f"got {count} of {model}. Train them with the same options and --stages."
+        )
+    solver.stages.load_state_dict(first.stages.state_dict(), strict=False)
+    provenance["first"] = checkpoint.provenance
+    return count
+
+
+def _later(solver: FeedbackSolver, kept_stages: int) -> FeedbackSolver:
+    """A solver of the stages behind ``kept_stages``, the very same modules."""
+    later = iter(solver.stages[kept_stages:])
+    count = solver.config.num_stages - kept_stages
+    return FeedbackSolver(solver.feedback, solver.space, lambda: next(later), replace(solver.config, num_stages=count))
+
+
+def _solved(
+    solver: FeedbackSolver, batches: Iterator[Example], kept_stages: int, config: DeblockingTrainingConfig
+) -> Iterator[Example]:
+    """The same examples, begun where the first stages end."""
+    for observation, initial, ground_truth in batches:
+        with torch.autocast(initial.device.type, torch.bfloat16, enabled=config.training.bfloat16):
+            begun = solver.estimate(observation, initial, num_stages=kept_stages).estimate
+        yield observation, begun.clone(), ground_truth
 
 
 def validate(solver: FeedbackSolver, planes: Sequence[np.ndarray]) -> dict[str, list[float]]:
