@@ -5,8 +5,13 @@
     python -P benchmarks/soak.py --minutes 1 --csv soak.csv --markdown soak.md
 
 The camera, the node and this listener are processes of their own. Exit status 1 when a demand is not met:
-no growth in memory, no mask older than one period when its pose comes (the solve itself apart), and after every
-fault both objects tracked again and a diagnostic that says what happened.
+no growth in memory, no outdated result, and after every fault both objects tracked again and a diagnostic that says
+what happened.
+
+A result is outdated when the work on its mask began although the next mask had been sent more than one period ago.
+It began when the result before was published or later, so one that is outdated has a stamp that is more than two
+periods older than the publication of the result before. (The first period is that in which the mask is the newest.)
+Beside this, judged from outside, stands what the node says of itself in /diagnostics.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -39,6 +45,7 @@ from dfips_ros.cli.demo_run import private_environment
 from dfips_ros.cli.machine import describe_machine, load_warning, machine_line
 from dfips_ros.geometry import make_pose
 from dfips_ros.msg import TrackedObject, TrackedObjectArray
+from dfips_ros.nodes.stop_signals import RosUntilSignal
 from dfips_ros.processes.silhouette import RasterRenderer
 from dfips_ros.tasks.object_pose.demo_data import demo_mesh, demo_mesh_path
 
@@ -53,6 +60,19 @@ RECOVERY_SECONDS = 10.0
 MUTATED = 10_000
 GROWTH_MB = 10.0
 SENSOR = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+KILLED = "killed"
+# Mode of the camera, name of the row, and a word that a diagnostic must say (None: such a camera is all right).
+FAULTS = (
+    (KILLED, "camera killed, another started", "no mask on"),
+    ("small", "masks and camera_info of half the size", None),
+    ("wrong_size", "masks of half the size, camera_info not", None),
+    ("zoomed", "another calibration", None),
+    ("clock_back", "clock set back by an hour", "clock"),
+    ("nan", "camera_info of NaN", "camera_info refused"),
+    ("mutated", f"{MUTATED} mutated messages", "expected"),
+)
+# What the node says of its last 300 masks; the count is of all.
+OF_ITSELF = ("mask wait p99 (ms)", "mask to pose p99 (ms)", "masks outdated")
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -90,13 +110,19 @@ def camera_info(scale: float = 1.0, size: tuple[int, int] = SIZE) -> CameraInfo:
 
 def play(file: Path, mode: str, rate: float, seconds: float) -> int:
     """Publish the scene over and over; ``mode`` says what is wrong with it."""
-    rclpy.init()
+    with RosUntilSignal([]):
+        status = _play(file, mode, rate, seconds)
+    rclpy.try_shutdown()
+    return status
+
+
+def _play(file: Path, mode: str, rate: float, seconds: float) -> int:
     node = rclpy.create_node("soak_camera")
     masks = node.create_publisher(Image, "/soak/mask", SENSOR)
     infos = node.create_publisher(CameraInfo, "/soak/camera_info", SENSOR)
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + 180.0  # where nothing is compiled yet, the node takes its time
     while masks.get_subscription_count() == 0 or infos.get_subscription_count() == 0:
-        if time.monotonic() > end:
+        if time.monotonic() > end or not rclpy.ok():
             print("nobody listens", file=sys.stderr)
             return 3
         time.sleep(0.01)
@@ -104,7 +130,7 @@ def play(file: Path, mode: str, rate: float, seconds: float) -> int:
     rng = np.random.default_rng(0)
     start, number, period = time.monotonic(), 0, 1.0 / rate
     print(json.dumps({"started": time.time()}), flush=True)
-    while time.monotonic() < start + seconds and not (mode == "mutated" and number >= MUTATED):
+    while rclpy.ok() and time.monotonic() < start + seconds and not (mode == "mutated" and number >= MUTATED):
         if mode != "mutated":  # these come as fast as they can be made
             time.sleep(max(start + number * period - time.monotonic(), 0.0))
         image = labels[number % len(labels)]
@@ -131,7 +157,6 @@ def play(file: Path, mode: str, rate: float, seconds: float) -> int:
         number += 1
     print(json.dumps({"sent": number}), flush=True)
     node.destroy_node()
-    rclpy.shutdown()
     return 0
 
 
@@ -172,23 +197,35 @@ def _publish_mutated(rng: np.random.Generator, masks: object, infos: object, mas
 
 @dataclass
 class Heard:
-    """What the node said in one phase: per mask its age on arrival (s), whether all objects are tracked; and why."""
+    """What the node said in one phase.
+
+    Attributes:
+        ages: of each mask when its result arrived, seconds.
+        published: the results, by the middleware's clock on the node's side.
+        behind: how much older each mask is than the publication of the result before, seconds.
+        tracked: all objects were, in each result.
+        arrivals: of the results.
+        said: texts of its diagnostics.
+        figures: the newest values of its diagnostics.
+    """
 
     ages: list[float] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
+    published: list[float] = field(default_factory=list)
+    behind: list[float] = field(default_factory=list)
     tracked: list[bool] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
 
 
 class Listener:
-    """Collects what the node publishes, from a thread of its own."""
+    """Collects what the node publishes, from a thread of its own; rclpy is initialised."""
 
     def __init__(self) -> None:
-        rclpy.init()
         self.heard = Heard()
         self._node = rclpy.create_node("soak_listener")
-        self._node.create_subscription(TrackedObjectArray, f"{NODE}/tracked_objects", self._on_objects, RESULTS)
+        on_objects: Any = self._on_objects  # rclpy's types know callbacks without message info alone
+        self._node.create_subscription(TrackedObjectArray, f"{NODE}/tracked_objects", on_objects, RESULTS)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -211,13 +248,14 @@ class Listener:
         self.heard = Heard()
         return self.heard
 
-    def _on_objects(self, message: TrackedObjectArray) -> None:
+    def _on_objects(self, message: TrackedObjectArray, info: dict[str, Any]) -> None:
         now = time.time()
         heard, stamp = self.heard, message.header.stamp
-        age = now - (stamp.sec + 1e-9 * stamp.nanosec)
-        heard.ages.append(age)
-        # Objects are solved side by side or one after another; at least the longest solve was work, not waiting.
-        heard.waits.append(age - max((each.solve_time for each in message.objects), default=0.0))
+        sent = stamp.sec + 1e-9 * stamp.nanosec
+        heard.ages.append(now - sent)
+        if heard.published:
+            heard.behind.append(heard.published[-1] - sent)
+        heard.published.append(1e-9 * info["source_timestamp"])
         heard.arrivals.append(now)
         states = {each.object_name: each.state for each in message.objects}
         heard.tracked.append(all(states.get(name) == TrackedObject.TRACKING for name in OBJECTS))
@@ -228,6 +266,7 @@ class Listener:
                 text = f"{status.name.removeprefix(NODE).strip(': /')} {status.message}".strip()
                 if text not in self.heard.said:
                     self.heard.said.append(text)
+                self.heard.figures = {pair.key: pair.value for pair in status.values}
 
 
 # --- the phases
@@ -243,7 +282,7 @@ class Row:
     tracked_percent: float
     age_median_ms: float
     age_p99_ms: float
-    late: int
+    outdated: int
     recovered_s: float | None
     memory_mb: float
     said: str
@@ -253,10 +292,8 @@ class Row:
 class Soak:
     """The node and the phases it has to live through."""
 
-    def __init__(self, children: Children, folder: Path, rate: float) -> None:
-        self.children, self.folder, self.rate = children, folder, rate
-        self.environment = private_environment()
-        os.environ.update(self.environment)
+    def __init__(self, children: Children, folder: Path, rate: float, environment: dict[str, str]) -> None:
+        self.children, self.folder, self.rate, self.environment = children, folder, rate, environment
         self.scene = folder / "scene.npy"
         np.save(self.scene, render_scene(rate))
         self.listener = Listener()
@@ -287,7 +324,9 @@ class Soak:
         self.camera_said.update(event)
 
     def check(self) -> None:
-        """The node must not end."""
+        """The node must not end before it is told to."""
+        if not rclpy.ok():
+            raise KeyboardInterrupt
         if self.tracker.exit_code is not None:
             raise SystemExit(f"the node ended with {self.tracker.exit_code}:\n{self.tracker.log_tail()}")
 
@@ -306,28 +345,24 @@ class Soak:
                 self.check()
                 memory.append(self.tracker.memory_mb() or float("nan"))
                 bar.update(min(1, bar.total - bar.n))
+        time.sleep(1.0)  # the last diagnostics
         half = len(memory) // 2
         growth = float(np.median(memory[-max(half // 2, 1) :]) - np.median(memory[half // 2 : half + 1]))
-        late = sum(wait > 1.0 / self.rate for wait in heard.waits)
+        outdated = sum(behind > 2.0 / self.rate for behind in heard.behind)
         problems = []
         if growth > GROWTH_MB:
             problems.append(f"memory grew by {growth:.0f} MB")
-        if late > 0:
-            problems.append(f"{late} results of masks older than one period")
+        if outdated > 0:
+            problems.append(f"{outdated} outdated results")
         if np.mean(heard.tracked or [False]) < 0.99:
             problems.append("not tracked all the time")
         name = f"load, {minutes:g} min at {self.rate:g} Hz, memory {growth:+.1f} MB"
-        self._note(name, heard, int(self.camera_said["sent"]), late, None, "; ".join(problems))
+        figures = [f"{key} {heard.figures.get(key, '?')}" for key in OF_ITSELF]
+        self._note(name, heard, int(self.camera_said["sent"]), outdated, None, "; ".join(problems), figures)
 
-    def fault(self, mode: str, name: str, word: str | None, kill: bool = False) -> None:
-        """A camera with a fault, then one without: both objects must be tracked again.
-
-        Args:
-            mode: of the camera.
-            name: of the row.
-            word: that a diagnostic must say; None: nothing is wrong with such a camera.
-            kill: the camera, half-way.
-        """
+    def fault(self, mode: str, name: str, word: str | None) -> None:
+        """A camera with one of the FAULTS, then one without: both objects must be tracked again."""
+        kill = mode == KILLED
         heard = self.listener.begin()
         camera = self.camera(mode, FAULT_SECONDS if mode != "mutated" else 600.0)
         if kill:
@@ -362,7 +397,7 @@ class Soak:
         time.sleep(0.3)
 
     def _note(
-        self, phase: str, heard: Heard, sent: int, late: int, recovered: float | None, problem: str,
+        self, phase: str, heard: Heard, sent: int, outdated: int, recovered: float | None, problem: str,
         said: list[str] | None = None,
     ) -> None:  # fmt: skip
         ages = [each for each in heard.ages if abs(each) < 60.0]  # else the camera's clock is wrong on purpose
@@ -371,7 +406,7 @@ class Soak:
         share = 100.0 * float(np.mean(heard.tracked)) if heard.tracked else 0.0
         self.rows.append(
             Row(phase, sent, len(heard.ages), share, float(np.median(milliseconds)),
-                float(np.percentile(milliseconds, 99)), late,
+                float(np.percentile(milliseconds, 99)), outdated,
                 recovered, memory, "; ".join(said or []), problem)
         )  # fmt: skip
         print(f"{phase}: {problem or 'fine'}", flush=True)
@@ -379,7 +414,7 @@ class Soak:
 
 HEADINGS = (
     "phase", "masks sent", "answered", "both tracked %", "age of the mask when its pose comes, median ms", "p99 ms",
-    "later than a period", "tracked again after s", "memory MB", "the node said", "problem",
+    "outdated", "tracked again after s", "memory MB", "the node said", "problem",
 )  # fmt: skip
 
 
@@ -387,7 +422,7 @@ def _cells(row: Row) -> list[str]:
     values = (
         row.phase, row.sent or "", row.answered, f"{row.tracked_percent:.1f}",
         *("" if np.isnan(age) else f"{age:.1f}" for age in (row.age_median_ms, row.age_p99_ms)),
-        row.late, "" if row.recovered_s is None else f"{row.recovered_s:.1f}", f"{row.memory_mb:.0f}",
+        row.outdated, "" if row.recovered_s is None else f"{row.recovered_s:.1f}", f"{row.memory_mb:.0f}",
         row.said, row.problem,
     )  # fmt: skip
     return [str(value).replace("|", "/") for value in values]
@@ -413,6 +448,7 @@ def main() -> int:
     """Run the phases, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="of load before the faults (10)")
+    parser.add_argument("--no-faults", action="store_true", help="the load alone")
     parser.add_argument("--rate", type=float, default=60.0, help="masks a second (60)")
     parser.add_argument("--csv", type=Path, help="write the table as CSV")
     parser.add_argument("--markdown", type=Path, help="write the table as Markdown")
@@ -424,16 +460,13 @@ def main() -> int:
     if options.play:
         return play(options.play, options.mode, options.rate, options.seconds)
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="dfips_soak_") as scratch, Children() as children:
-        soak = Soak(children, Path(scratch), options.rate)
+    environment = private_environment()
+    os.environ.update(environment)  # before ROS reads it
+    with tempfile.TemporaryDirectory(prefix="dfips_soak_") as scratch, Children() as children, RosUntilSignal([]):
+        soak = Soak(children, Path(scratch), options.rate, environment)
         soak.load(options.minutes, not options.quiet)
-        soak.fault("normal", "camera killed, another started", "no mask on", kill=True)
-        soak.fault("small", "masks and camera_info of half the size", None)
-        soak.fault("wrong_size", "masks of half the size, camera_info not", None)
-        soak.fault("zoomed", "another calibration", None)
-        soak.fault("clock_back", "clock set back by an hour", "clock")
-        soak.fault("nan", "camera_info of NaN", "camera_info refused")
-        soak.fault("mutated", f"{MUTATED} mutated messages", "expected")
+        for mode, name, word in () if options.no_faults else FAULTS:
+            soak.fault(mode, name, word)
         soak.listener.close()
     write(soak.rows, options, machine)
     return int(any(row.problem for row in soak.rows))

@@ -40,7 +40,8 @@ class CameraFile:
         return bool(np.abs(self.distortion).max(initial=0.0) > 0)
 
 
-def _read_yaml(path: Path, error: type[DfipsError], what: str) -> dict:
+def read_yaml(path: Path, error: type[DfipsError], what: str) -> dict:
+    """The first document of a YAML file, a mapping; ``error`` with ``what`` and the path is raised where it is none."""
     import yaml
 
     try:
@@ -82,7 +83,7 @@ def read_camera(path: str | Path) -> CameraFile:
         CameraError: the file is missing, is not YAML, lacks a key, or holds numbers that cannot be.
     """
     path = Path(path)
-    table = _read_yaml(path, CameraError, "camera")
+    table = read_yaml(path, CameraError, "camera")
     width = _pixels(table, "image_width", "width", path)
     height = _pixels(table, "image_height", "height", path)
     entry = table.get("camera_matrix", table.get("k"))
@@ -139,7 +140,7 @@ def read_pose(path: str | Path) -> np.ndarray:
         PoseError: the file is missing, is not YAML, lacks a key, or the quaternion has no length.
     """
     path = Path(path)
-    table = _read_yaml(path, PoseError, "pose")
+    table = read_yaml(path, PoseError, "pose")
     while isinstance(table.get("pose"), dict):
         table = table["pose"]
     try:

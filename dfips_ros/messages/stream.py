@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import statistics
 from collections import deque
 
 # A stamp that lies further back than this is a clock set back (a bag that starts again), not a late frame.
@@ -45,7 +46,8 @@ class MaskStream:
         self.received += 1
         self._arrivals.append(arrival)
         gap = None if self._stamp is None else stamp - self._stamp
-        self.dropped += self._missing(gap, sequence)
+        missing = self._missing(gap, sequence)
+        self.dropped += missing
         self._sequence = sequence
         if gap is not None and -CLOCK_JUMP_SECONDS < gap <= 0.0:
             self.late += 1
@@ -56,8 +58,13 @@ class MaskStream:
             self.set_back += 1
             return Arrival.CLOCK_SET_BACK
         if gap is not None:
-            self._periods.append(gap)
+            self._periods.append(gap / (1 + missing))
         return Arrival.NEW
+
+    @property
+    def period(self) -> float | None:
+        """Seconds between two masks as they were taken, dropped ones too: the median; None until five have come."""
+        return statistics.median(self._periods) if len(self._periods) >= 5 else None
 
     def _missing(self, gap: float | None, sequence: int | None) -> int:
         if sequence is not None and self._sequence is not None:

@@ -6,46 +6,44 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
+from .health import WINDOW, CameraHealth, Verdict, milliseconds, status_message
 from .mask_stream import MaskStream
 
-WINDOW = 300
+# A stamp that is further away is of another clock than the node's.
+MAX_LATENCY_SECONDS = 10.0
 
 # Callbacks whose errors leave the poses as they are; they are warned of as long as they last.
 HARMLESS = ("camera_info", "overlay", "label_info", "initial_pose")
 
 
 @dataclass
-class TrackerHealth:
-    """Running figures of a tracker. Times are seconds of a steady clock.
+class TrackerHealth(CameraHealth):
+    """Running figures of a tracker.
 
     Attributes:
-        lifecycle: label of the lifecycle state.
-        problem: why the last lifecycle transition failed; empty when it did not.
         objects: state, reason and IoU of the last result for each object.
         frames, poses, failures: masks worked on, poses published, masks or messages that raised an error.
         stale: masks that were taken before a reset, so that no result of theirs was published.
-        camera_problem, overlay_problem: why the last camera_info or overlay failed; empty when it did not.
+        overlay_problem: why the last overlay failed; empty when it did not.
+        waits: how long masks lay here until work on them began.
+        latencies: from the masks' stamps to their published poses, on the node's clock.
+        outdated: masks that lay here for longer than two periods, so that a newer one had been due for one.
     """
 
-    lifecycle: str = "unconfigured"
-    problem: str = ""
     objects: dict[str, tuple[str, str, float]] = field(default_factory=dict)
     frames: int = 0
     poses: int = 0
     failures: int = 0
     stale: int = 0
-    last_error: str = ""
-    last_error_time: float | None = None
-    camera_time: float | None = None
-    camera_problem: str = ""
     overlay_problem: str = ""
-    active_since: float | None = None
+    outdated: int = 0
     stream: MaskStream = field(default_factory=MaskStream)
     solve_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     node_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def __post_init__(self) -> None:
         self._reported_drops = 0
@@ -58,6 +56,19 @@ class TrackerHealth:
         self.last_error = f"{site}: {text}"
         if site not in HARMLESS:
             self.last_error_time = now
+
+    def note_wait(self, seconds: float | None) -> None:
+        """Work on a mask begins that the middleware got ``seconds`` ago; None: it does not say when."""
+        if seconds is not None:
+            period = self.stream.period
+            self.outdated += period is not None and seconds > 2.0 * period
+            self.waits.append(seconds)
+
+    def note_answered(self, seconds: float, latency: float | None) -> None:
+        """What a mask told was published after ``seconds`` of work, ``latency`` after its stamp (None: it has none)."""
+        self.node_times.append(seconds)
+        if latency is not None and 0.0 <= latency <= MAX_LATENCY_SECONDS:
+            self.latencies.append(latency)
 
     def status(
         self, name: str, hardware_id: str, now: float, timeout: float, topics: dict[str, str]
@@ -79,35 +90,19 @@ class TrackerHealth:
         if self.overlay_problem:
             level = max(level, DiagnosticStatus.WARN)
             text = f"{text}; no overlay: {self.overlay_problem}"
-        return DiagnosticStatus(
-            level=level,
-            name=name,
-            message=text,
-            hardware_id=hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in self._values(now).items()],
-        )
+        return status_message(name, hardware_id, (level, text), self._values(now))
 
-    def _verdict(self, now: float, timeout: float, topics: dict[str, str]) -> tuple[bytes, str]:
-        if self.problem:
-            return DiagnosticStatus.ERROR, self.problem
-        if self.active_since is None:
-            return DiagnosticStatus.OK, f"{self.lifecycle}: not tracking"
-        waited = now - self.active_since
-        if self.camera_time is None:
-            level = DiagnosticStatus.ERROR if waited > timeout or self.camera_problem else DiagnosticStatus.WARN
-            cause = f": {self.camera_problem}" if self.camera_problem else ""
-            return level, f"no usable camera_info on {topics['camera_info']} for {waited:.1f} s{cause}"
-        silence = self.stream.silence(now)
-        silence = waited if silence is None else min(silence, waited)
-        if silence > timeout:
-            return DiagnosticStatus.WARN, f"no mask on {topics['mask']} for {silence:.1f} s"
-        if self.last_error_time is not None and now - self.last_error_time < timeout:
-            return DiagnosticStatus.ERROR, self.last_error
-        if self.camera_problem:
-            return (
-                DiagnosticStatus.WARN,
-                f"camera_info refused, the previous one is used: {self.camera_problem}",
-            )
+    def _verdict(self, now: float, timeout: float, topics: dict[str, str]) -> Verdict:
+        if (idle := self.idle("not tracking")) is not None:
+            return idle
+        silence, what = self.stream.silence(now), f"mask on {topics['mask']}"
+        fault = (
+            self.inputs(now, timeout, topics["camera_info"], silence, what)
+            or self.recent_error(now, timeout)
+            or self.camera_refused()
+        )
+        if fault is not None:
+            return fault
         if not self.objects:
             return DiagnosticStatus.OK, "no objects: add one with ~/add_object"
         level = DiagnosticStatus.OK if self.state == "TRACKING" else DiagnosticStatus.WARN
@@ -150,6 +145,11 @@ class TrackerHealth:
             "solve time p99 (ms)": milliseconds(self.solve_times, 99),
             "mask callback median (ms)": milliseconds(self.node_times, 50),
             "mask callback p99 (ms)": milliseconds(self.node_times, 99),
+            "mask wait median (ms)": milliseconds(self.waits, 50),
+            "mask wait p99 (ms)": milliseconds(self.waits, 99),
+            "mask to pose median (ms)": milliseconds(self.latencies, 50),
+            "mask to pose p99 (ms)": milliseconds(self.latencies, 99),
+            "masks outdated": str(self.outdated),
             "input rate (Hz)": f"{self.stream.rate(now):.1f}",
             "masks received": str(self.stream.received),
             "masks dropped": str(self.stream.dropped),
@@ -163,8 +163,3 @@ class TrackerHealth:
             "camera_info age (s)": "none" if self.camera_time is None else f"{now - self.camera_time:.1f}",
             "camera_info problem": self.camera_problem,
         }
-
-
-def milliseconds(times: deque[float], percentile: float) -> str:
-    """A percentile of times [s], in milliseconds."""
-    return f"{np.percentile(times, percentile) * 1e3:.2f}" if times else "none"

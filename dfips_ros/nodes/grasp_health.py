@@ -6,49 +6,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
+from .health import ERROR_SECONDS, NodeHealth, Verdict, status_message
 from .mask_stream import MaskStream
-
-ERROR_SECONDS = 2.0  # how long an error of a callback is shown, and a silence is none
 
 
 @dataclass
-class GraspHealth:
-    """Running figures of the node. Times are seconds of a steady clock.
+class GraspHealth(NodeHealth):
+    """Running figures of the node.
 
     Attributes:
-        lifecycle: label of the lifecycle state.
-        problem: why the last lifecycle transition failed; empty when it did not.
         reason: why the last pose gave no target; empty when it did.
-        offset: how far the last target stayed back [m].
+        offset, standoff: how far the last target stayed back, and how far it is to [m].
         deviations: standard deviations of the last pose: grasp point [m], rotation [rad].
         poses: arrivals.
         notes: what does not change while configured.
     """
 
-    lifecycle: str = "unconfigured"
-    problem: str = ""
     reason: str = ""
     targets: int = 0
     refused: int = 0
     offset: float = 0.0
+    standoff: float = 0.0
     age: float = 0.0
     iou: float = 0.0
     deviations: tuple[float, float] = (0.0, 0.0)
-    last_error: str = ""
-    last_error_time: float | None = None
-    active_since: float | None = None
     poses: MaskStream = field(default_factory=MaskStream)
     notes: Mapping[str, str] = field(default_factory=dict)
 
-    def note_error(self, site: str, text: str, now: float) -> None:
-        """Take note of an error in a callback."""
-        self.last_error, self.last_error_time = f"{site}: {text}", now
-
     def message(self, name: str, hardware_id: str, now: float, topic: str) -> DiagnosticStatus:
         """The message. ``topic``: where the poses come from."""
-        level, text = self._verdict(now, topic)
         values = {
             **self.notes,
             "lifecycle state": self.lifecycle,
@@ -64,20 +52,18 @@ class GraspHealth:
             "rotation deviation (rad)": f"{self.deviations[1]:.4f}",
             "last error": self.last_error,
         }
-        pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
-        return DiagnosticStatus(level=level, name=name, message=text, hardware_id=hardware_id, values=pairs)
+        return status_message(name, hardware_id, self._verdict(now, topic), values)
 
-    def _verdict(self, now: float, topic: str) -> tuple[bytes, str]:
-        if self.problem:
-            return DiagnosticStatus.ERROR, self.problem
-        if self.active_since is None:
-            return DiagnosticStatus.OK, f"{self.lifecycle}: no targets"
-        if self.last_error_time is not None and now - self.last_error_time < ERROR_SECONDS:
-            return DiagnosticStatus.ERROR, self.last_error
+    def _verdict(self, now: float, topic: str) -> Verdict:
+        fault = self.idle("no targets") or self.recent_error(now)
+        if fault is not None:
+            return fault
         silence = self.poses.silence(now)
         if silence is None or silence > ERROR_SECONDS:
             since = "" if silence is None else f" for {silence:.1f} s"
             return DiagnosticStatus.WARN, f"no pose on {topic}{since}"
         if self.reason:
             return DiagnosticStatus.WARN, f"no target: {self.reason}"
-        return DiagnosticStatus.OK, f"targets at {self.poses.rate(now):.1f} Hz, {1e3 * self.offset:.0f} mm back"
+        text = f"targets at {self.poses.rate(now):.1f} Hz, {1e3 * self.offset:.0f} mm back"
+        moves = abs(self.standoff - self.offset) > 1e-6
+        return DiagnosticStatus.OK, f"{text}, on the way to {1e3 * self.standoff:.0f} mm" if moves else text

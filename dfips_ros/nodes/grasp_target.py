@@ -105,8 +105,9 @@ class GraspTargetNode(ManagedNode[GraspTargetParameters]):
         """Subscribe."""
         assert self.parameters is not None
         self._health = GraspHealth(
-            active_since=time.monotonic(), notes=self._health.notes, offset=self.parameters.standoff
-        )
+            active_since=time.monotonic(), notes=self._health.notes, offset=self.parameters.standoff,
+            standoff=self.parameters.standoff,
+        )  # fmt: skip
         self._names, self._target_time = set(), None
         self._input = GRASP_ENDPOINTS["tracked_object"].subscription(self, self._on_object)
 
@@ -228,6 +229,7 @@ class GraspTargetNode(ManagedNode[GraspTargetParameters]):
         seconds = 0.0 if self._target_time is None else min(now - self._target_time, MAX_STEP_SECONDS)
         self._target_time = now
         step = parameters.approach_speed * seconds
+        self._health.standoff = parameters.standoff
         self._health.offset += float(np.clip(parameters.standoff - self._health.offset, -step, step))
         return self._health.offset
 

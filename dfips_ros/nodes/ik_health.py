@@ -7,39 +7,31 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
-from .diagnostics import WINDOW, milliseconds
+from .health import WINDOW, NodeHealth, Verdict, milliseconds, status_message
 from .mask_stream import MaskStream
 
 STATUS_NAMES = ("SOLVED", "APPROXIMATE", "FAILED", "REFUSED")
 READY = "waiting for a target"
-ERROR_SECONDS = 2.0  # how long an error of a callback is shown
 
 
 @dataclass
-class IkHealth:
-    """Running figures of the node. Times are seconds of a steady clock.
+class IkHealth(NodeHealth):
+    """Running figures of the node.
 
     Attributes:
-        lifecycle: label of the lifecycle state.
-        problem: why the last lifecycle transition failed; empty when it did not.
         status, reason: of the last target.
         counts: targets by status.
         targets: arrivals of the targets.
         notes: what does not change while configured: weights, service, odd things in the URDF.
     """
 
-    lifecycle: str = "unconfigured"
-    problem: str = ""
     status: str = "none"
     reason: str = ""
     position_error: float = 0.0
     orientation_error: float = 0.0
     jump: float = 0.0
-    active_since: float | None = None
-    last_error: str = ""
-    last_error_time: float | None = None
     failures: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     targets: MaskStream = field(default_factory=MaskStream)
@@ -52,7 +44,7 @@ class IkHealth:
     def note_error(self, site: str, text: str, now: float) -> None:
         """Take note of an error in a callback."""
         self.failures += 1
-        self.last_error, self.last_error_time = f"{site}: {text}", now
+        super().note_error(site, text, now)
 
     def message(
         self, name: str, hardware_id: str, now: float, joint_problem: str, joint_age: float | None
@@ -64,22 +56,12 @@ class IkHealth:
         if new > 0 and self.active_since is not None:
             level = max(level, DiagnosticStatus.WARN)
             text = f"{text}; {new} targets without a solution since the last report"
-        values = {**self.notes, **self._values(now, joint_age)}
-        return DiagnosticStatus(
-            level=level,
-            name=name,
-            message=text,
-            hardware_id=hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
+        return status_message(name, hardware_id, (level, text), {**self.notes, **self._values(now, joint_age)})
 
-    def _verdict(self, now: float, joint_problem: str) -> tuple[bytes, str]:
-        if self.problem:
-            return DiagnosticStatus.ERROR, self.problem
-        if self.active_since is None:
-            return DiagnosticStatus.OK, f"{self.lifecycle}: not solving"
-        if self.last_error_time is not None and now - self.last_error_time < ERROR_SECONDS:
-            return DiagnosticStatus.ERROR, self.last_error
+    def _verdict(self, now: float, joint_problem: str) -> Verdict:
+        fault = self.idle("not solving") or self.recent_error(now)
+        if fault is not None:
+            return fault
         if joint_problem:
             return DiagnosticStatus.WARN, joint_problem
         if self.status == "none":

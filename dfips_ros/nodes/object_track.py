@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,7 @@ class ObjectTrack:
 
     Attributes:
         configured: it came with the node's parameters, and not by ``~/add_object``.
+        settle: is called before the tracker is changed, and returns when nobody else works with it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ObjectTrack:
         self.tracker = tracker
         self.number = number
         self.configured = False
+        self.settle: Callable[[], None] = lambda: None
         self.name = parameters.name
         colour = COLOURS[(number - 1) % len(COLOURS)]
         self.marker = conversions.MeshMarker(estimator.mesh, parameters.name, colour)
@@ -81,6 +84,7 @@ class ObjectTrack:
 
     def forget(self) -> None:
         """Begin anew: no pose, no history."""
+        self.settle()
         self.tracker.reset()
         self.barrier.lift()
         self.state = TrackState.INITIALISING
@@ -94,6 +98,7 @@ class ObjectTrack:
         Raises:
             PoseError: the camera cannot see it there.
         """
+        self.settle()
         self.tracker.set_pose(pose)
         self._motion = []
 

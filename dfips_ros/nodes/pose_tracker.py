@@ -248,7 +248,7 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
             if problem:
                 answers = [track.failure(problem, header) for track in tracks]
                 self.guarded("tracked_object", self._publish, answers, header)
-        self._health.node_times.append(time.monotonic() - started)
+        self._health.note_answered(time.monotonic() - started, self._latency(message))
 
     def _fresh(self, message: Any, info: dict[str, Any]) -> list[ObjectTrack]:
         """The objects that this mask tells about: it was not taken before they were reset."""
@@ -316,7 +316,15 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
         sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
         stamp = message.header.stamp
         seconds = conversions.seconds_from_stamp(stamp) if stamp.sec or stamp.nanosec else now
+        received = info.get("received_timestamp") or 0
+        self._health.note_wait(time.time() - received * 1e-9 if received > 0 else None)
         return self._health.stream.receive(seconds, now, sequence)
+
+    def _latency(self, message: Any) -> float | None:
+        """From the mask's stamp to now, on the node's clock; None where it has no stamp."""
+        stamp = message.header.stamp
+        now = self.get_clock().now().nanoseconds * 1e-9
+        return now - conversions.seconds_from_stamp(stamp) if stamp.sec or stamp.nanosec else None
 
     def _header(self, message: Any) -> Header:
         """The mask's stamp and frame; where they are empty, the time now and the frame of camera_info."""

@@ -62,6 +62,12 @@ misses the state is still `TRACKING`, while the pose is the last one and `covari
 transform are only published while `TRACKING`, and only for masks that gave a pose. `residual_norms` has one entry more
 than the stages that ran, or none when nothing was solved.
 
+Masks are never queued: the newest one that has come while the solver was at work is taken next, those before it are
+dropped (and counted). `/diagnostics` says for the last 300 masks how long they lay here until work on them began
+(`mask wait`), and how old they were when their poses were published (`mask to pose`, where their stamps are of the
+node's clock). `masks outdated` counts those that lay here for more than two periods: one more than until the next was
+due.
+
 With `prediction`, `~/pose` and the transform run ahead of the mask by that time, in pose and stamp, as soon as two
 masks have told a velocity; the covariance grows with it. All other outputs are as measured.
 
@@ -84,9 +90,11 @@ List them in `objects`, and give each its parameters: in a parameters file
 
 All are found in one label image, which is read once, and solved side by side on the CPU's cores. Each object needs
 pixels of its own: a `label_value`, or a `class_name` whose label comes with `~/label_info`. Every object has a number
-(`id`) that is never used again while the node runs. An object that is not found is told with its state and reason, and
-takes nothing from the others but time: a search takes ten times as long as to follow an object, so with several objects
-one that is in sight but has no pose is searched in every fifth mask only.
+(`id`) that is never used again while the node runs. An object that is not found is told with its state and reason.
+A search takes ten times as long as to follow an object. So while another object is tracked, one that is in sight but
+has no pose is looked for beside it, in a thread of its own and thoroughly in every fifth mask only; its masks are left
+out meanwhile, with the reason `searching`. What the search finds is of a mask that is old by then: it is not published,
+but the next mask is solved from there.
 `~/tracked_object` then has one message for each object and mask, `~/tracked_objects` all of a mask together, and
 `~/pose` is that of the first object.
 

@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import ConfigError, DfipsError
-from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackResult
+from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackResult, TrackState
 from ..tasks.object_pose.multi_tracker import MultiTracker
+from .background_search import GRACE_SECONDS, BackgroundSearch
 from .object_track import ObjectTrack
 from .tracker_factory import tracker_config
 from .tracker_parameters import ObjectParameters, PoseTrackerParameters, check_distinct
 
 # With several objects one that is looked for is searched in every n-th mask only: a search takes ten times as long as
-# to follow the others, which wait for it.
+# to follow the others.
 SHARED_SEARCH_INTERVAL = 5
 
 Loaded = tuple[ObjectPoseEstimator, PoseTracker]
@@ -33,6 +34,7 @@ class TrackedObjectSet:
     def __init__(self, factory: TrackerFactory) -> None:
         self._factory = factory
         self._trackers: MultiTracker[PoseTracker] = MultiTracker()
+        self._search = BackgroundSearch()
         self._tracks: dict[str, ObjectTrack] = {}
         self._reserved: dict[str, PoseTrackerParameters] = {}
         self._generation = 0
@@ -101,6 +103,7 @@ class TrackedObjectSet:
         estimator, tracker = loaded
         number = self._trackers.add(parameters.name, tracker)
         track = self._tracks[parameters.name] = ObjectTrack(parameters, own, estimator, tracker, number)
+        track.settle = lambda: self._search.settle(parameters.name)
         self._share()
         return track
 
@@ -110,13 +113,14 @@ class TrackedObjectSet:
         Raises:
             ConfigError: there is none of this name, or it is still being loaded.
         """
-        _ = self[name]
+        self[name].settle()
         self._trackers.remove(name)
         del self._tracks[name]
         self._share()
 
     def clear(self) -> None:
         """Remove all objects; their numbers are not used again."""
+        self._search.close()
         self._trackers.clear()
         self._tracks, self._reserved = {}, {}
         self._generation += 1
@@ -155,8 +159,38 @@ class TrackedObjectSet:
     def update(
         self, masks: Mapping[str, np.ndarray], camera_matrix: np.ndarray, stamp: float
     ) -> dict[str, TrackResult | Exception]:
-        """Take the masks of one image; see :meth:`MultiTracker.update`."""
-        return self._trackers.update(masks, camera_matrix, stamp)
+        """Take the masks of one image; see :meth:`MultiTracker.update`.
+
+        While one object is tracked, those that are lost are looked for in the background, one at a time. Their masks
+        are left out meanwhile.
+        """
+        found: dict[str, TrackResult | Exception] = {}
+        told = self._search.outcome()
+        if told is not None and isinstance(told[1], Exception) and told[0] in masks:
+            found[told[0]] = told[1]
+        busy = self._search.name
+        waiting = [name for name in masks if name not in found and self._waits(name, masks, busy)]
+        chosen = busy
+        if waiting and not busy:
+            chosen = self._search.begin({name: self._trackers[name] for name in waiting}, masks, camera_matrix, stamp)
+        now = {name: mask for name, mask in masks.items() if name not in found and name not in waiting}
+        found |= self._trackers.update(now, camera_matrix, stamp)
+        for name in waiting:
+            why = "searching" if name == chosen else f"waiting until the search for '{chosen}' is through"
+            found[name] = TrackResult(self._tracks[name].state, why, None, stamp)
+        if waiting and not busy and (told := self._search.outcome(GRACE_SECONDS)) is not None:
+            found[chosen] = told[1]
+        return {name: found[name] for name in masks}
+
+    def _waits(self, name: str, masks: Mapping[str, np.ndarray], busy: str) -> bool:
+        """Whether an object is looked for in the background: it is now, or it is seen but lost, and another is not."""
+
+        def tracked(other: str) -> bool:
+            return other != busy and self._trackers[other].state == TrackState.TRACKING and bool(masks[other].any())
+
+        return name == busy or (
+            not tracked(name) and bool(masks[name].any()) and any(tracked(other) for other in masks)
+        )  # fmt: skip
 
 
 def in_words(error: Exception) -> str:

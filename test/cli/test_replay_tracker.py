@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dfips_ros.bags.types import make, make_header
-from dfips_ros.cli.replay_tracker import PoseReplay, PoseSettings, PoseTopics
+from dfips_ros.cli.replay_object import ReplayedObject
+from dfips_ros.cli.replay_tracker import PoseReplay, PoseTopics
 from dfips_ros.messages.image import image_fields
 from dfips_ros.tasks.object_pose import ObjectPoseSolution, TrackerConfig, TrackResult, TrackState
 
@@ -57,8 +58,8 @@ def replay():
     drawn = []
     tracker = StandIn()
     pipeline = PoseReplay(
-        PoseTopics("/mask", "/info", "/image"), "/t", PoseSettings("part"), tracker, tracker, info(),
-        lambda frame, picture: drawn.append((frame.time, int(np.median(picture)))),
+        PoseTopics("/mask", "/info", "/image"), "/t", [ReplayedObject("part", tracker, tracker)], camera=info(),
+        on_overlay=lambda frames, picture: drawn.append((frames[0].time, int(np.median(picture)))),
     )  # fmt: skip
     return SimpleNamespace(pipeline=pipeline, drawn=drawn, tracker=tracker)
 
@@ -116,10 +117,10 @@ def test_each_overlay_shows_the_image_nearest_to_its_mask_and_none_waits_for_lon
         grey = np.full((*SIZE, 3), 10 * level, np.uint8)
         sent = mask(START + time) if topic == "/mask" else message(grey, START + time)
         list(replay.pipeline.take(topic, sent, START + time))
-        masks = len(replay.pipeline.frames)
+        masks = len(replay.pipeline.objects[0].frames)
         most = max(most, masks - len(replay.drawn))
     list(replay.pipeline.finish())
-    assert [time for time, _ in replay.drawn] == [frame.time for frame in replay.pipeline.frames]
+    assert [time for time, _ in replay.drawn] == [frame.time for frame in replay.pipeline.objects[0].frames]
     for time, level in replay.drawn[:14]:
         nearest = round((time - START) / 30_000_000)
         assert abs(level - 10 * nearest) <= 3, "text and frame of the picture are darker"

@@ -1,68 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file of ik_solver, without ROS 2's launch: stand-ins keep what the nodes are started with."""
+"""The launch file of ik_solver, with stand-ins for ROS 2's launch."""
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-import types
-from pathlib import Path
+import functools
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-LAUNCH_FILE = ROOT / "launch" / "ik_solver.launch.py"
-RVIZ_FILE = ROOT / "config" / "ik_solver.rviz"
-
-pytestmark = pytest.mark.skipif(not LAUNCH_FILE.is_file(), reason="not run from a source checkout")
-
-
-class Given:
-    """Stand-in of a launch class: keeps what it was made with."""
-
-    def __init__(self, *arguments, **options):
-        self.arguments = arguments
-        self.options = options
-
-    def perform(self, context):
-        return context[self.arguments[0]]
+from .stand_in import ROOT, shown
 
 
 @pytest.fixture
-def launched(monkeypatch):
+def launched(start):
     """Options of the nodes that the launch file starts with given arguments."""
-    classes = {
-        "launch": ["LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
-        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
-        "launch_ros": [],
-        "launch_ros.actions": ["Node"],
-        "launch_ros.parameter_descriptions": ["ParameterValue"],
-        "launch_ros.substitutions": ["FindPackageShare"],
-    }
-    for name, members in classes.items():
-        module = types.ModuleType(name)
-        for member in members:
-            setattr(module, member, type(member, (Given,), {}))
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("ik_solver_launch", LAUNCH_FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def start(**values):
-        entities = module.generate_launch_description().arguments[0]
-        declared = [each for each in entities if type(each).__name__ == "DeclareLaunchArgument"]
-        assert all(each.options["description"].endswith(".") for each in declared)
-        context = {each.arguments[0]: each.options["default_value"] for each in declared}
-        assert set(values) <= set(context)
-        context.update(values)
-        opaque = [each for each in entities if type(each).__name__ == "OpaqueFunction"]
-        nodes = [node for each in opaque for node in each.options["function"](context)]
-        return {node.options["executable"]: node.options for node in nodes}
-
-    return start
+    return functools.partial(start, "ik_solver")
 
 
 def test_only_what_is_given_wins_over_the_parameters_file(launched):
@@ -127,10 +79,8 @@ def test_a_bad_argument_is_told_by_name(launched, values, reason):
 
 
 def test_rviz_follows_the_node_and_shows_its_topics(launched):
-    displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
-    topics = {d[k]["Value"] for d in displays for k in ("Topic", "Description Topic") if k in d}
     rviz = launched(rviz="true", namespace="/cell/", base="base_link")["rviz2"]
-    assert dict(rviz["remappings"]) == {topic: f"/cell{topic}" for topic in topics}
+    assert dict(rviz["remappings"]) == {topic: f"/cell{topic}" for topic in shown("ik_solver")}
     assert rviz["arguments"][-2:] == ["-f", "base_link"]
     assert launched(rviz="true")["rviz2"]["remappings"] == []
 
@@ -143,12 +93,5 @@ def test_kinematics_yaml_asks_the_service_of_the_node():
 
 
 @pytest.mark.ros
-def test_launch():
-    for package in ("launch", "launch_ros", "launch_testing", "launch_testing_ros"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"ROS 2's package {package} is not installed: it comes with a full ROS 2, not with wheels")
-    script = str(Path(__file__).with_name("launched_ik_solver.py"))
-    safe = ["-P"] if sys.version_info >= (3, 11) else []
-    command = [sys.executable, *safe, "-m", "launch_testing.launch_test", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=115)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_launch(launch_test):
+    launch_test("launched_ik_solver.py")

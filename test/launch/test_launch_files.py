@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import functools
 import re
-import subprocess
-import sys
-import types
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from .stand_in import ROOT, shown
+
 LAUNCH_FILE = ROOT / "launch" / "pose_tracker.launch.py"
 RVIZ_FILE = ROOT / "config" / "pose_tracker.rviz"
 EXPECTED = {
@@ -64,54 +61,10 @@ def test_arguments_are_declared_described_and_used():
         assert f'"{name.removesuffix("_topic")}"' in body
 
 
-def test_launch_file_compiles():
-    compile(LAUNCH_FILE.read_text(), str(LAUNCH_FILE), "exec")
-
-
-class Given:
-    """Stand-in of a launch class: keeps what it was made with."""
-
-    def __init__(self, *arguments, **options):
-        self.arguments = arguments
-        self.options = options
-
-    def perform(self, context):
-        return context[self.arguments[0]]
-
-
 @pytest.fixture
-def launched(monkeypatch):
-    """Options of the nodes that the launch file starts with given arguments, without ROS 2's launch."""
-    classes = {
-        "launch": ["LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
-        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
-        "launch_ros": [],
-        "launch_ros.actions": ["Node"],
-        "launch_ros.parameter_descriptions": ["ParameterValue"],
-        "launch_ros.substitutions": ["FindPackageShare"],
-    }
-    for name, members in classes.items():
-        module = types.ModuleType(name)
-        for member in members:
-            setattr(module, member, type(member, (Given,), {}))
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("pose_tracker_launch", LAUNCH_FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def start(**values):
-        entities = module.generate_launch_description().arguments[0]
-        declared = [each for each in entities if type(each).__name__ == "DeclareLaunchArgument"]
-        context = {each.arguments[0]: each.options["default_value"] for each in declared}
-        assert set(values) <= set(context)
-        context.update(values)
-        opaque = [each for each in entities if type(each).__name__ == "OpaqueFunction"]
-        assert len(declared) + len(opaque) == len(entities)
-        nodes = [node for each in opaque for node in each.options["function"](context)]
-        return {node.options["executable"]: node.options for node in nodes}
-
-    return start
+def launched(start):
+    """Options of the nodes that the launch file starts with given arguments."""
+    return functools.partial(start, "pose_tracker")
 
 
 def test_only_what_is_given_wins_over_the_parameters_file(launched):
@@ -146,16 +99,11 @@ def test_a_bad_argument_is_told_by_name(launched, name, value, reason):
         launched(**{name: value})
 
 
-def shown_topics():
-    displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
-    return {each["Topic"]["Value"]: each["Topic"] for each in displays if "Topic" in each}
-
-
 @pytest.mark.parametrize("namespace", ["robot", "/robot/", "/robot"])
 def test_rviz_follows_the_node_into_its_namespace(launched, namespace):
     nodes = launched(rviz="true", namespace=namespace)
     assert nodes["pose_tracker"]["namespace"] == namespace
-    assert dict(nodes["rviz2"]["remappings"]) == {topic: f"/robot{topic}" for topic in shown_topics()}
+    assert dict(nodes["rviz2"]["remappings"]) == {topic: f"/robot{topic}" for topic in shown("pose_tracker")}
 
 
 def test_fixed_frame_of_rviz(launched):
@@ -170,7 +118,7 @@ def test_rviz_shows_the_topics_of_the_node():
     pytest.importorskip("rclpy")
     endpoints = pytest.importorskip("dfips_ros.nodes.endpoints").ENDPOINTS
     displays = yaml.safe_load(RVIZ_FILE.read_text())["Visualization Manager"]["Displays"]
-    topics = shown_topics()
+    topics = shown("pose_tracker")
     assert set(topics) == {f"/pose_tracker/{name}" for name in ("markers", "stages", "pose", "overlay")}
     for name, topic in topics.items():
         endpoint = endpoints[name.rsplit("/", 1)[1]]
@@ -180,17 +128,5 @@ def test_rviz_shows_the_topics_of_the_node():
 
 
 @pytest.mark.ros
-def test_launch():
-    for package in ("launch", "launch_ros", "launch_testing", "launch_testing_ros"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"ROS 2's package {package} is not installed: it comes with a full ROS 2, not with wheels")
-    script = str(Path(__file__).with_name("launched_pose_tracker.py"))
-    command = [
-        sys.executable,
-        *(["-P"] if sys.version_info >= (3, 11) else []),
-        "-m",
-        "launch_testing.launch_test",
-        script,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_launch(launch_test):
+    launch_test("launched_pose_tracker.py")

@@ -1,78 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files of grasping, the light estimator and the container, without ROS 2's launch: stand-ins keep what the
-nodes are started with."""
+"""The launch files of grasping, the light estimator and the container, with stand-ins for ROS 2's launch."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
 from pathlib import Path
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "launch").is_dir(), reason="not run from a source checkout")
-
-
-class Given:
-    """Stand-in of a launch class: keeps what it was made with."""
-
-    def __init__(self, *arguments, **options):
-        self.arguments = arguments
-        self.options = options
-
-    def perform(self, context):
-        return context[self.arguments[0]]
-
-
-@pytest.fixture
-def start(monkeypatch):
-    """Options of the nodes that a launch file starts with given arguments, by executable."""
-    classes = {
-        "launch": ["LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
-        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
-        "launch_ros": [],
-        "launch_ros.actions": ["Node"],
-        "launch_ros.parameter_descriptions": ["ParameterValue"],
-        "launch_ros.substitutions": ["FindPackageShare"],
-    }
-    for name, members in classes.items():
-        module = types.ModuleType(name)
-        for member in members:
-            setattr(module, member, type(member, (Given,), {}))
-        monkeypatch.setitem(sys.modules, name, module)
-
-    def launched(file, **values):
-        spec = importlib.util.spec_from_file_location(file, ROOT / "launch" / f"{file}.launch.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        entities = module.generate_launch_description().arguments[0]
-        declared = [each for each in entities if type(each).__name__ == "DeclareLaunchArgument"]
-        assert all(each.options["description"].endswith(".") for each in declared)
-        context = {each.arguments[0]: each.options["default_value"] for each in declared}
-        assert set(values) <= set(context)
-        context.update(values)
-        opaque = [each for each in entities if type(each).__name__ == "OpaqueFunction"]
-        assert len(declared) + len(opaque) == len(entities)
-        nodes = [node for each in opaque for node in each.options["function"](context)]
-        return {node.options["executable"]: node.options for node in nodes}
-
-    return launched
-
-
-def overrides(node):
-    """Parameters that were given, unwrapped."""
-    given = node["parameters"][1] if len(node["parameters"]) > 1 else {}
-    return {name: value.arguments[0] if isinstance(value, Given) else value for name, value in given.items()}
-
-
-def shown(name):
-    """Topics of an RViz file."""
-    displays = yaml.safe_load((ROOT / "config" / f"{name}.rviz").read_text())["Visualization Manager"]["Displays"]
-    return {display[key]["Value"] for display in displays for key in ("Topic", "Description Topic") if key in display}
+from .stand_in import ROOT, overrides, shown
 
 
 def test_grasping_starts_the_whole_way(start):
@@ -158,7 +93,7 @@ def test_the_container_hands_remappings_on(start):
 def test_rviz_follows_the_nodes_and_shows_their_topics(start, name):
     rviz = start(name, rviz="true", namespace="/cell/")["rviz2"]
     moved = dict(rviz["remappings"])
-    assert set(moved) <= shown(name) and moved == {topic: f"/cell{topic}" for topic in moved}
+    assert set(moved) <= set(shown(name)) and moved == {topic: f"/cell{topic}" for topic in moved}
     own = {topic for topic in shown(name) if topic.startswith(f"/{name}/") or name == "grasp"}
     assert own <= set(moved)
     assert start(name, rviz="true")["rviz2"]["remappings"] == []

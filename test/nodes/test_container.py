@@ -59,7 +59,7 @@ def test_two_nodes_answer_in_one_process_beside_one_that_cannot_start(client, li
     )  # fmt: skip
     try:
         for publisher in publishers:
-            process.connect(publisher)
+            process.discover(publisher)
 
         def answered():
             now = time.time()

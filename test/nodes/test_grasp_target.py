@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -67,7 +68,7 @@ def grasper(process):
     process.unconfigure()
     assert process.set_parameters(**DEFAULTS) == []
     assert process.change("configure") and process.change("activate"), process.output()
-    process.connect(process.publisher)
+    process.discover(process.publisher)
     process.client.wait(lambda: send(process, tracked(), seconds=0.3), "the first target", 60.0)
     process.client.forget()
     yield process
@@ -85,16 +86,16 @@ def tracked(age=0.0, state=TrackedObject.TRACKING, iou=0.95, name="drill", devia
 
 
 def send(node, message, seconds=10.0):
-    """Publish; target and grasp of that stamp as matrices, None when they do not come."""
-    received = node.client.received
-    node.publisher.publish(message)
-    end, found = time.monotonic() + seconds, []
-    while time.monotonic() < end and len(found) < 2:
-        found = [
-            m for name in ("target", "grasp") for m in list(received[name]) if m.header.stamp == message.header.stamp
-        ]
-        time.sleep(0.005)
-    if len(found) < 2:
+    """Publish, again if it gets lost; target and grasp of that stamp as matrices, None when they do not come."""
+    received, stamp = node.client.received, message.header.stamp
+
+    def both():
+        found = [m for name in ("target", "grasp") for m in list(received[name]) if m.header.stamp == stamp]
+        return found if len(found) == 2 else None
+
+    try:
+        found = node.client.ask(lambda: node.publisher.publish(message), both, "target and grasp", seconds, 1.5)
+    except AssertionError:
         return None
     assert {m.header.frame_id for m in found} == {"base_link"}
     return [matrix_from_pose(m.pose) for m in found]
@@ -133,6 +134,43 @@ def test_approach_is_no_faster_than_allowed(grasper):
     assert len(distances) > 3
 
 
+def test_standoff_is_set_while_poses_stream_as_a_whole_number_too(grasper):
+    """As `ros2 param set` does, which makes an integer of 1 and of 0; each change moves the target all the way."""
+    stop = threading.Event()
+
+    def stream():
+        while not stop.wait(0.02):
+            grasper.publisher.publish(tracked())
+
+    def distance():
+        received = grasper.client.received
+        grasps = {(m.header.stamp.sec, m.header.stamp.nanosec): m.pose.position for m in list(received["grasp"])}
+        for m in reversed(list(received["target"])):
+            at = grasps.get((m.header.stamp.sec, m.header.stamp.nanosec))
+            if at is not None:
+                to = m.pose.position
+                return float(np.linalg.norm([to.x - at.x, to.y - at.y, to.z - at.z]))
+        return None
+
+    thread = threading.Thread(target=stream)
+    thread.start()
+    try:
+        for wanted in (0.0, 0.1, 0, 1, 0.25):
+            assert grasper.set_parameters(standoff=wanted) == []
+            grasper.client.wait(lambda wanted=wanted: (d := distance()) is not None and abs(d - wanted) < 1e-9,
+                                f"a target {wanted} m back")  # fmt: skip
+            grasper.client.forget()
+        assert grasper.set_parameters(approach_speed=0.001, standoff=0.5) == []
+        grasper.status(lambda s: "mm back, on the way to 500 mm" in s.message, "that the standoff changes")
+        for wrong, reason in ((11, "standoff=11.0: allowed is 0 to 10"), ("far", "standoff='far': expected double"),
+                              (True, "standoff=True: expected double")):  # fmt: skip
+            (refused,) = grasper.set_parameters(standoff=wrong)
+            assert reason in refused
+    finally:
+        stop.set()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -151,7 +189,10 @@ def test_approach_is_no_faster_than_allowed(grasper):
 )
 def test_a_pose_that_is_not_fit_gives_no_target_but_a_reason(grasper, message, reason):
     assert send(grasper, message(), seconds=0.2) is None
-    grasper.status(lambda s: s.level == WARN and s.message.startswith("no target") and reason in s.message, reason)
+    grasper.status(
+        lambda s: s.level == WARN and s.message.startswith("no target") and reason in s.message, reason,
+        lambda: grasper.publisher.publish(message()),
+    )  # fmt: skip
     again = tracked(age=-61.0) if "future" in reason else tracked()  # newer than what has been
     assert "future" in reason or send(grasper, again) is not None
 
@@ -169,13 +210,17 @@ def spoilt(what):
 
 def test_one_object_of_several_must_be_named(grasper):
     assert send(grasper, tracked(name="brick"), seconds=0.3) is None
-    grasper.status(lambda s: "several objects (brick, drill): set the parameter object_name" in s.message, "several")
+    several = "several objects (brick, drill): set the parameter object_name"
+    grasper.status(lambda s: several in s.message, several, lambda: grasper.publisher.publish(tracked(name="brick")))
     grasper.unconfigure()
     assert grasper.set_parameters(object_name="drill") == []
     assert grasper.change("configure") and grasper.change("activate")
     grasper.client.wait(lambda: send(grasper, tracked(), seconds=0.3), "a target for the drill")
     assert send(grasper, tracked(name="brick"), seconds=0.3) is None
-    grasper.status(lambda s: s.level == b"\x00" and "targets at" in s.message, "targets")
+    grasper.status(
+        lambda s: s.level == b"\x00" and "targets at" in s.message, "targets",
+        lambda: grasper.publisher.publish(tracked()),
+    )  # fmt: skip
 
 
 def test_wrong_parameters_are_told(process):

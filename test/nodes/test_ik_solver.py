@@ -55,7 +55,7 @@ def test_moves_to_a_target_within_the_speed_limit(solver, arm, rest):
     assert (answer.tip, tuple(answer.names)) == ("tool0", arm.joint_names)
     assert answer.position_error < 1e-4 and answer.orientation_error < 1e-3
     assert answer.jump == pytest.approx(np.abs(np.array(answer.positions) - rest).max(), abs=1e-6)
-    assert 0.0 < answer.solve_time < 0.2 and 0.0 <= answer.target_age < 0.5
+    assert 0.0 < answer.solve_time < 0.2 and 0.0 <= answer.target_age < 5.0
     commands = wait_for_goal(solver, answer.positions)
     assert all(tuple(c.name) == arm.joint_names for c in commands)
     path = np.array([rest, *(c.position for c in commands)])
@@ -72,12 +72,16 @@ def test_commands_end_after_the_hold_time_and_begin_at_the_joints_again(solver, 
     assert received(solver, "command") == []
     answer = solver.send(solver.target(arm.forward(rest + 0.02)))
     wait_for_goal(solver, answer.positions)
-    time.sleep(0.6)
+    counts = [-1]
+
+    def ended():  # hold_time is 0.3 s
+        time.sleep(0.5)
+        counts.append(len(received(solver, "command")))
+        return counts[-1] == counts[-2]
+
+    solver.client.wait(ended, "the end of the commands")
     solver.client.forget()
-    time.sleep(0.3)
-    assert received(solver, "command") == []
     solver.be_at(arm.joint_names, rest - 0.1)
-    time.sleep(0.1)
     answer = solver.send(solver.target(arm.forward(rest - 0.05)))
     first = solver.client.wait(lambda: received(solver, "command"), "a command")[0]
     assert np.abs(np.array(first.position) - (rest - 0.1)).max() <= 0.02 + 1e-9
@@ -118,8 +122,8 @@ def bad(**fields):
         (bad(), "elbow_link", 0.0, "joint 'elbow' moves it with respect to 'base_link'"),
         (bad(w=0.5), "base_link", 0.0, "unit quaternion"),
         (bad(x=math.nan), "base_link", 0.0, "finite numbers"),
-        (bad(), "base_link", 0.8, "the target is 0.8"),
-        (bad(), "base_link", -3.0, "in the future"),
+        (bad(), "base_link", 60.0, "the target is 6"),
+        (bad(), "base_link", -60.0, "in the future"),
     ],
 )
 def test_targets_that_are_refused(solver, pose, frame, age, words):
@@ -165,7 +169,6 @@ def test_joints_a_hair_beyond_their_limits_are_a_seed(solver, arm, rest):
     beyond = rest.copy()
     beyond[5] = 3.1004
     solver.be_at(arm.joint_names, beyond)
-    time.sleep(0.1)
     answer = solver.send(solver.target(arm.forward(np.clip(beyond, -3.1, 3.1) - 0.01)))
     assert answer.status == JointSolution.SOLVED and answer.positions[5] <= 3.1
     wait_for_goal(solver, answer.positions)

@@ -59,7 +59,7 @@ def restorer(client, lifecycle_process):
 
 def first_answer(node):
     """Publish until an image comes back: each side learns of the other in its own time."""
-    node.connect(node.publisher)
+    node.discover(node.publisher)
     before, end = len(node.client.received["restored"]), time.monotonic() + 30.0
     while len(node.client.received["restored"]) == before:
         assert time.monotonic() < end, f"no image came back: {node.output()}"
@@ -96,7 +96,8 @@ def test_restored_images_have_the_header_and_are_those_of_the_api(restorer):
         counts = [int(pair.value) for pair in status.values if pair.key == "images restored"]
         return status.message.startswith("restoring") and counts[0] >= 2
 
-    values = {pair.key: pair.value for pair in restorer.status(restored, "restoring two images").values}
+    status = restorer.status(restored, "restoring two images", lambda: send(restorer, jpeg(), wait=False))
+    values = {pair.key: pair.value for pair in status.values}
     assert float(values["coefficients that agree (%)"]) > 95.0
     assert float(values["solve time median (ms)"]) > 0.0
 
@@ -140,7 +141,7 @@ def test_lifecycle_and_wrong_parameters(restorer):
     restorer.status(lambda s: s.level == ERROR and "no file '/nowhere.safetensors'" in s.message, "no weights")
     (refused,) = restorer.set_parameters(consistency="maybe")
     assert "allowed is 'project' | 'exact' | 'off'" in refused
-    assert restorer.set_parameters(weights="") == []
+    assert restorer.set_parameters(weights="accurate") == []
     assert restorer.change("configure") and restorer.change("activate")
     first_answer(restorer)
     assert send(restorer, jpeg()).width == 84

@@ -92,7 +92,7 @@ def start(node, **values):
     assert node.change("configure") and node.change("activate"), node.output()
     camera = node.camera
     for publisher in (camera.images, camera.infos, camera.poses):
-        node.connect(publisher)
+        node.discover(publisher)
 
     def answered():
         camera.infos.publish(camera.info())
@@ -104,17 +104,20 @@ def start(node, **values):
 
 
 def send(node, image, pose=None, seconds=10.0, with_pose=True):
-    """Publish an image and its pose; the answer of that stamp, None when it does not come."""
-    node.camera.images.publish(image)
-    if with_pose:
-        node.camera.poses.publish(node.camera.pose(image.header) if pose is None else pose)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for answer in list(node.client.received["light"]):
-            if answer.header.stamp == image.header.stamp:
-                return answer
-        time.sleep(0.005)
-    return None
+    """Publish an image and its pose, again if they get lost; the answer of that stamp, None when it does not come."""
+
+    def publish():
+        node.camera.images.publish(image)
+        if with_pose:
+            node.camera.poses.publish(node.camera.pose(image.header) if pose is None else pose)
+
+    def answer():
+        return next((a for a in list(node.client.received["light"]) if a.header.stamp == image.header.stamp), None)
+
+    try:
+        return node.client.ask(publish, answer, "an answer", seconds)
+    except AssertionError:
+        return None
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8"])
@@ -227,13 +230,15 @@ def test_no_more_images_than_the_rate_are_worked_on(light):
 
 
 def test_camera_info_that_is_wrong_or_missing(node, light):
-    light.camera.infos.publish(light.camera.info(k=[0.0] * 9))
-    light.status(lambda s: s.level == WARN and "camera_info refused, the previous one is used" in s.message, "refused")
+    light.status(
+        lambda s: s.level == WARN and "camera_info refused, the previous one is used" in s.message, "refused",
+        lambda: light.camera.infos.publish(light.camera.info(k=[0.0] * 9)),
+    )  # fmt: skip
     assert send(light, light.camera.image()).status == LightEstimate.ESTIMATED
     node.unconfigure()
     assert node.change("configure") and node.change("activate")
-    node.connect(node.camera.images)
-    node.connect(node.camera.poses)
+    node.discover(node.camera.images)
+    node.discover(node.camera.poses)
     node.client.wait(lambda: (answer := send(node, node.camera.image(), seconds=0.5)) is not None
                      and "no camera_info yet" in answer.reason, "a refusal without camera_info", 60.0)  # fmt: skip
     node.unconfigure()

@@ -58,7 +58,7 @@ def test_the_light_of_a_picture_and_the_sphere(client, lifecycle_process, pictur
     process = lifecycle_process(client, ["-m", "dfips_ros.nodes.light_estimator"], NAME, parameters, topics)
     try:
         for publisher in (images, infos, poses):
-            process.connect(publisher)
+            process.discover(publisher)
         stamp = 100.0
 
         def show(pixels, wanted):

@@ -134,6 +134,25 @@ def test_figures():
     assert values["camera_info age (s)"] == "none"
 
 
+def test_a_mask_that_waited_for_more_than_two_periods_is_counted():
+    health = TrackerHealth()
+    health.note_wait(9.0)  # no period is known yet
+    feed(health.stream, [0, 1, 2, 5, 6, 7, 8], 1)
+    assert health.stream.period == pytest.approx(1 / 30)
+    for seconds in (None, 0.03, 0.06, 0.07):
+        health.note_wait(seconds)
+    assert health.outdated == 1 and list(health.waits) == [9.0, 0.03, 0.06, 0.07]
+
+
+def test_latency_is_told_where_stamps_are_of_the_nodes_clock():
+    health = TrackerHealth()
+    for latency in (None, 0.02, 0.03, 0.04, -5.0, 3600.0):
+        health.note_answered(0.01, latency)
+    values = {pair.key: pair.value for pair in status(health).values}
+    assert (values["mask to pose median (ms)"], values["mask callback median (ms)"]) == ("30.00", "10.00")
+    assert values["mask wait p99 (ms)"] == "none"
+
+
 def test_several_objects():
     health = TrackerHealth(lifecycle="active", active_since=0.0, camera_time=0.0, objects={**TRACKING})
     health.stream.receive(1.0, 0.1)

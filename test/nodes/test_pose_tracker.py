@@ -255,7 +255,7 @@ def test_outlives_a_defect_in_the_solver(tracker):
 
 def test_outlives_mutated_messages(tracker):
     rng = np.random.default_rng(7)
-    tracker.connect(tracker.mask_publisher)
+    tracker.discover(tracker.mask_publisher)
     encodings = ["mono8", "8UC1", "mono16", "32SC1", "rgb8", "bayer_rggb8", "", "nonsense"]
     for _ in range(150):
         mask = tracker.mask()
@@ -339,7 +339,7 @@ def test_masks_that_came_while_inactive_are_no_drops(tracker):
     for _ in range(20):
         tracker.mask_publisher.publish(tracker.mask())
     assert tracker.change("activate")
-    tracker.connect(tracker.mask_publisher)
+    tracker.discover(tracker.mask_publisher)
     tracker.client.forget()
     tracker.send()
     status = tracker.status(lambda s: values(s)["masks received"] == "1", "the first mask")

@@ -33,7 +33,7 @@ def test_overlay_only_while_somebody_listens(tracker):
         tracker.client.wait(lambda: tracker.send() and received(tracker, "overlay"), "overlay over the mask")
         over_mask = received(tracker, "overlay")[-1]
         assert (over_mask.encoding, over_mask.height, over_mask.width) == ("bgr8", 120, 160)
-        tracker.connect(tracker.image_publisher)
+        tracker.discover(tracker.image_publisher)
         for _ in range(20):
             mask = tracker.mask()
             picture = Image(header=mask.header, height=120, width=160, encoding="rgb8", step=480)
