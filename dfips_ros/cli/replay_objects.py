@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -14,11 +14,10 @@ from urllib.parse import unquote, urlparse
 from ..errors import ConfigError
 from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackerConfig, tracking_estimator_config
 from ..tasks.object_pose.models_info import load_symmetries
+from ..tasks.object_pose.multi_tracker import shared_config
 from .files import read_yaml
 from .replay_object import ReplayedObject
 
-# As the node does: of several objects, one that is not found is searched in every n-th mask only.
-SHARED_SEARCH_INTERVAL = 5
 KINDS = {"mesh": str, "mesh_scale": float, "label_value": int, "class_name": str, "models_info": str,
          "models_info_key": str}  # fmt: skip
 TRACKER_KINDS = {"lost_iou": float, "lost_frames": int, "init_iou": float, "min_mask_pixels": int}
@@ -165,8 +164,7 @@ def make_objects(
 
     torch.set_num_threads(options.threads)
     numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    if len(objects) > 1:
-        config = replace(config, reinit_interval=SHARED_SEARCH_INTERVAL)
+    config = shared_config(config, len(objects))
     return [_make_object(each, config, options) for each in objects]
 
 

@@ -4,21 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from ..errors import ConfigError, DfipsError
 from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackResult, TrackState
-from ..tasks.object_pose.multi_tracker import MultiTracker
+from ..tasks.object_pose.multi_tracker import MultiTracker, shared_config
 from .background_search import GRACE_SECONDS, BackgroundSearch
 from .object_track import ObjectTrack
 from .tracker_factory import tracker_config
 from .tracker_parameters import ObjectParameters, PoseTrackerParameters, check_distinct
-
-# With several objects one that is looked for is searched in every n-th mask only: a search takes ten times as long as
-# to follow the others.
-SHARED_SEARCH_INTERVAL = 5
 
 Loaded = tuple[ObjectPoseEstimator, PoseTracker]
 TrackerFactory = Callable[[PoseTrackerParameters], Loaded]
@@ -144,9 +139,8 @@ class TrackedObjectSet:
 
     def _share(self) -> None:
         """Set every tracker up for the number of objects."""
-        interval = 1 if len(self._tracks) == 1 else SHARED_SEARCH_INTERVAL
         for track in self.tracks:
-            track.tracker.config = replace(tracker_config(track.parameters), reinit_interval=interval)
+            track.tracker.config = shared_config(tracker_config(track.parameters), len(self._tracks))
 
     def _present(self, parameters: PoseTrackerParameters) -> dict[str, PoseTrackerParameters]:
         """Parameters of each object."""

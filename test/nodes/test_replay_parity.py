@@ -122,10 +122,3 @@ def test_answers_are_those_of_the_node(names, client, node_process, box_mesh, ma
             for axis in names:
                 values = [getattr(getattr(each.pose.pose, part), axis) for each in (online, replayed)]
                 assert values[0] == pytest.approx(values[1], abs=1e-4)
-
-
-def test_an_object_that_is_not_found_is_searched_as_often_as_in_the_node():
-    from dfips_ros.cli import replay_objects
-    from dfips_ros.nodes import tracked_object_set
-
-    assert replay_objects.SHARED_SEARCH_INTERVAL == tracked_object_set.SHARED_SEARCH_INTERVAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numba as nb
@@ -12,7 +13,16 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...processes.threads import for_each
-from .tracker import TrackResult
+from .tracker import TrackerConfig, TrackResult
+
+SHARED_SEARCH_INTERVAL = 5  # masks
+
+
+def shared_config(config: TrackerConfig, objects: int) -> TrackerConfig:
+    """The configuration of a tracker that works beside others: its searches should hold them up as little as may be."""
+    if objects < 2:
+        return config
+    return replace(config, reinit_interval=SHARED_SEARCH_INTERVAL, search_at_loss=False)
 
 
 class Tracker(Protocol):

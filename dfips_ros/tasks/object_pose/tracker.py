@@ -44,6 +44,7 @@ class TrackerConfig:
         max_prediction: seconds; over longer gaps the last pose is used as it is.
         max_gap: seconds without an accepted pose after which the last one is forgotten.
         reinit_interval: while no pose is known, search in every n-th mask only (a search takes longer than a track).
+        search_at_loss: search in the very mask with which the track is lost, too.
         doubt_iou: a pose that explains its mask by this much worse than usual is doubtful: an object that something
             hides more and more drags its pose along. The last pose that is not doubtful is the one to find it by.
         review_frames: after so many doubtful masks in a row look around the last good pose for one that explains the
@@ -58,6 +59,7 @@ class TrackerConfig:
     max_prediction: float = 0.2
     max_gap: float = 2.0
     reinit_interval: int = 1
+    search_at_loss: bool = True
     doubt_iou: float = 0.06
     review_frames: int = 15
 
@@ -204,7 +206,9 @@ class PoseTracker:
         if solution.iou >= self.config.lost_iou:
             return self._accept(solution, stamp)
         found = self._miss(f"IoU {solution.iou:.2f} is below lost_iou={self.config.lost_iou}", stamp)
-        return found if found.state == TrackState.TRACKING else self._search(mask, matrix, stamp, found.reason)
+        if found.state == TrackState.TRACKING or not self.config.search_at_loss:
+            return found
+        return self._search(mask, matrix, stamp, found.reason)
 
     def _search(self, mask: np.ndarray, matrix: np.ndarray, stamp: float, why: str = "") -> TrackResult:
         # While the last good pose is known, an object that reappears bit by bit is waited for: half of it may be
