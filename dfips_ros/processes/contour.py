@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .observation import NUM_OBSERVED, SilhouetteObservation, boundary, mask_normal
+from .observation import NUM_OBSERVED, SilhouetteObservation, as_array, boundary, mask_normal
 from .rasterizer import PackedMeshes, parallel_lock, raster_one, to_depth
 
 ROW_FEATURES = 16
@@ -99,16 +99,17 @@ def _clear_row(f, jacobian, residual, weight, i):
 
 
 @nb.njit(cache=True, nogil=True)
-def _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, points, count, out):
+def _simulated_rows(depth, valid, distance, focal, cx, cy, t, offset, outline, count, out):
     f, jacobian, residual, weight = out
+    us, vs, nus, nvs, _ = outline
     for i in range(NUM_SIMULATED):
         if count == 0:
             _clear_row(f, jacobian, residual, weight, i)
             continue
         j = min(int((i + offset) * count / NUM_SIMULATED), count - 1)
-        x, y = points[j, 0], points[j, 1]
-        s, gu, gv = distance_at(distance, np.float32(x), np.float32(y))
-        nu, nv = mask_normal(depth, x, y)
+        nu, nv = nus[j], nvs[j]
+        x, y = int(us[j]), int(vs[j])
+        s, gu, gv = distance_at(distance, us[j], vs[j])
         length = math.sqrt(gu * gu + gv * gv)
         if valid[y, x] == 0 or length < 0.1:
             _clear_row(f, jacobian, residual, weight, i)
@@ -116,36 +117,48 @@ def _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, poin
         gu, gv = gu / length, gv / length
         r = s + np.float32(0.5)
         _write_row(
-            f, jacobian, residual, weight, i, 0, r, gu, gv, np.float32(x), np.float32(y), depth[y, x], focal, cx, cy, t,
+            f, jacobian, residual, weight, i, 0, r, gu, gv, us[j], vs[j], depth[y, x], focal, cx, cy, t,
             nu, nv, np.float32(0.0), r * gu, r * gv, nu * gu + nv * gv, length,
         )  # fmt: skip
 
 
 @nb.njit(cache=True, nogil=True)
-def _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, points, normals, count, out):
+def _match(u, v, nu, nv, count, qu, qv, gu, gv, cost):
+    """The simulated contour point for an observed one with normal (gu, gv); ``cost`` is scratch."""
+    for j in range(count):
+        du, dv = u[j] - qu, v[j] - qv
+        # Contours that face the same way are the better match: opposite ones look twice as far.
+        cost[j] = (du * du + dv * dv) * (np.float32(2.5) - np.float32(1.5) * (nu[j] * gu + nv[j] * gv))
+    m0 = m1 = m2 = m3 = np.float32(1e30)  # four at a time, as each comparison waits for the one before
+    for j in range(0, count - 3, 4):
+        m0, m1 = min(m0, cost[j]), min(m1, cost[j + 1])
+        m2, m3 = min(m2, cost[j + 2]), min(m3, cost[j + 3])
+    least = min(min(m0, m1), min(m2, m3))
+    for j in range(count - count % 4, count):
+        least = min(least, cost[j])
+    for j in range(count):
+        if cost[j] == least:
+            return j
+    return 0
+
+
+@nb.njit(cache=True, nogil=True)
+def _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, outline, count, out):
     f, jacobian, residual, weight = out
+    us, vs, nus, nvs, cost = outline
     for i in range(NUM_OBSERVED):
         row = NUM_SIMULATED + i
         if count == 0 or contour_valid[i] == 0.0:
             _clear_row(f, jacobian, residual, weight, row)
             continue
         qu, qv, gu, gv = contour[i, 0], contour[i, 1], contour[i, 2], contour[i, 3]
-        best = 0
-        least = np.float32(1e30)
-        for j in range(count):
-            du = points[j, 0] - qu
-            dv = points[j, 1] - qv
-            # Contours that face the same way are the better match: opposite ones look twice as far.
-            cost = (du * du + dv * dv) * (np.float32(2.5) - np.float32(1.5) * (normals[j, 0] * gu + normals[j, 1] * gv))
-            if cost < least:
-                least = cost
-                best = j
-        x, y = points[best, 0], points[best, 1]
+        best = _match(us, vs, nus, nvs, count, qu, qv, gu, gv, cost)
+        x, y = int(us[best]), int(vs[best])
         eu, ev = np.float32(x - qu), np.float32(y - qv)
-        cosine = normals[best, 0] * gu + normals[best, 1] * gv
+        cosine = nus[best] * gu + nvs[best] * gv
         _write_row(
             f, jacobian, residual, weight, row, 1, eu * gu + ev * gv, gu, gv, np.float32(x), np.float32(y), depth[y, x],
-            focal, cx, cy, t, normals[best, 0], normals[best, 1], np.float32(0.0), eu, ev, cosine, np.float32(1.0),
+            focal, cx, cy, t, nus[best], nvs[best], np.float32(0.0), eu, ev, cosine, np.float32(1.0),
         )  # fmt: skip
 
 
@@ -211,11 +224,14 @@ def known_iou(depth, mask, valid):
     """IoU of what is seen in ``depth`` and ``mask``, over the known pixels; 0 where both are empty."""
     common, either = 0, 0
     for y in range(mask.shape[0]):
+        seen, observed, known = depth[y], mask[y], valid[y]
+        both, one = np.int32(0), np.int32(0)  # counted without branches, in the width of a pixel: several at a time
         for x in range(mask.shape[1]):
-            if valid[y, x] > 0:
-                a, b = depth[y, x] > 0, mask[y, x] > 0
-                common += a and b
-                either += a or b
+            a, b, k = np.int32(seen[x] > np.float32(0.0)), np.int32(observed[x] > 0), np.int32(known[x] > 0)
+            both += a & b & k
+            one += (a | b) & k
+        common += both
+        either += one
     return common / either if either > 0 else 0.0
 
 
@@ -239,9 +255,23 @@ def _global_features(depth, mask, valid, focal, t, observed, out):
 
 
 @nb.njit(cache=True, nogil=True)
+def contour_rows(depth, valid, distance, contour, contour_valid, camera, t, offset, points, out):
+    """The rows of both contours at a pose with translation ``t``, whose ``depth`` is given, into ``out``."""
+    focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
+    count = boundary(depth, points)
+    outline = np.empty((5, count), np.float32)
+    for j in range(count):
+        outline[0, j], outline[1, j] = points[j, 0], points[j, 1]
+        outline[2, j], outline[3, j] = mask_normal(depth, points[j, 0], points[j, 1])
+    split = (outline[0], outline[1], outline[2], outline[3], outline[4])
+    _simulated_rows(depth, valid, distance, focal, cx, cy, t, offset, split, count, out)
+    _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, split, count, out)
+
+
+@nb.njit(cache=True, nogil=True)
 def compare_one(
-    vertices, faces, surface, pose, camera, mask, valid, distance, contour, contour_valid, offset, observed_moments,
-    projected, points, depth, f, jacobian, residual, weight, context,
+    vertices, faces, front, surface, pose, camera, mask, valid, distance, contour, contour_valid, offset,
+    observed_moments, projected, points, depth, f, jacobian, residual, weight, context,
 ):  # fmt: skip
     """:func:`compare` for one element, into given arrays -> 1 - IoU.
 
@@ -249,30 +279,25 @@ def compare_one(
     scratch memory.
     """
     focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
-    raster_one(vertices, faces, pose, focal, focal, cx, cy, projected, depth)
+    raster_one(vertices, faces, front, pose, focal, focal, cx, cy, projected, depth)
     to_depth(depth)
     t = pose[:3, 3].copy()
-    count = boundary(depth, points)
-    normals = np.empty((count, 2), np.float32)
-    for j in range(count):
-        normals[j, 0], normals[j, 1] = mask_normal(depth, points[j, 0], points[j, 1])
     out = (f, jacobian, residual, weight)
-    _simulated_rows(depth, mask, valid, distance, focal, cx, cy, t, offset, points, count, out)
-    _observed_rows(depth, contour, contour_valid, focal, cx, cy, t, points, normals, count, out)
+    contour_rows(depth, valid, distance, contour, contour_valid, camera, t, offset, points, out)
     _surface_rows(depth, valid, distance, focal, cx, cy, pose, t, surface, out)
     return _global_features(depth, mask, valid, focal, t, observed_moments, context)
 
 
 @nb.njit(cache=True, nogil=True)
 def _compare_item(b, mesh, surface, index, poses, observed, offset, out):
-    vertices, faces, vertex_start, face_start = mesh
+    vertices, faces, vertex_start, face_start, front = mesh
     camera, mask, valid, distance, contour, contour_valid = observed
     depth, f, jacobian, residual, weight, glob, norm = out
     m = index[b]
     part = vertices[vertex_start[m] : vertex_start[m + 1]]
     size = mask.shape[1]
     norm[b] = compare_one(
-        part, faces[face_start[m] : face_start[m + 1]], surface[m], poses[b], camera[b], mask[b], valid[b],
+        part, faces[face_start[m] : face_start[m + 1]], front[m], surface[m], poses[b], camera[b], mask[b], valid[b],
         distance[b], contour[b], contour_valid[b], offset[b], moments(mask[b], valid[b]),
         np.empty((part.shape[0], 3), np.float32), np.empty((size * size, 2), np.int32),
         depth[b], f[b], jacobian[b], residual[b], weight[b], glob[b],
@@ -319,9 +344,8 @@ def compare(
         np.empty(count, np.float32),
     )  # fmt: skip
     offset = np.full(count, 0.5, np.float32) if offset is None else offset.astype(np.float32)
-    mesh = (meshes.vertices, meshes.faces, meshes.vertex_start, meshes.face_start)
     poses = np.ascontiguousarray(estimate.detach().cpu().numpy(), np.float32)
-    arguments = (mesh, surface, observation.mesh_index.numpy(), poses, observation.arrays(), offset, out)
+    arguments = (meshes.arrays, surface, as_array(observation.mesh_index), poses, observation.arrays(), offset, out)
     if count < 2 or nb.get_num_threads() < 2:
         _compare_serial(*arguments)
     else:
@@ -329,3 +353,45 @@ def compare(
             _compare_parallel(*arguments)
     names = ("depth", "rows", "jacobian", "residual", "weight", "context", "norm")
     return {name: torch.from_numpy(array) for name, array in zip(names, out, strict=True)}
+
+
+@nb.njit(cache=True, nogil=True)
+def _contours_item(mesh, index, pose, observed, out):
+    vertices, faces, vertex_start, face_start, front = mesh
+    camera, mask, valid, distance, contour, contour_valid = observed
+    m, size = index[0], mask.shape[1]
+    part = vertices[vertex_start[m] : vertex_start[m + 1]]
+    focal, cx, cy = camera[0, 0, 0], camera[0, 0, 2], camera[0, 1, 2]
+    depth, points = np.empty((size, size), np.float32), np.empty((size * size, 2), np.int32)
+    raster_one(
+        part, faces[face_start[m] : face_start[m + 1]], front[m], pose, focal, focal, cx, cy,
+        np.empty((part.shape[0], 3), np.float32), depth,
+    )  # fmt: skip
+    to_depth(depth)
+    contour_rows(
+        depth, valid[0], distance[0], contour[0], contour_valid[0], camera[0], pose[:3, 3].copy(), np.float32(0.5),
+        points, out,
+    )  # fmt: skip
+    return 1.0 - known_iou(depth, mask[0], valid[0])
+
+
+def compare_contours(
+    meshes: PackedMeshes, observation: SilhouetteObservation, pose: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """The contours' part of :func:`compare` for one observation.
+
+    Args:
+        meshes: normalised meshes.
+        observation: one.
+        pose: (4, 4) float32.
+
+    Returns:
+        Jacobian (N, 6), residual (N,) and weight (N,) of the rows of both contours, and 1 - IoU.
+    """
+    count = NUM_SIMULATED + NUM_OBSERVED
+    out = (
+        np.empty((count, ROW_FEATURES), np.float32), np.empty((count, 6), np.float32), np.empty(count, np.float32),
+        np.empty(count, np.float32),
+    )  # fmt: skip
+    norm = _contours_item(meshes.arrays, as_array(observation.mesh_index), pose, observation.arrays(), out)
+    return out[1], out[2], out[3], float(norm)

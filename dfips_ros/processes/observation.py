@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 
 import cv2
 import numba as nb
 import numpy as np
 import torch
-from torch import Tensor
 
 from .rasterizer import parallel_lock
 
 NUM_OBSERVED = 96
+TensorOrArray: TypeAlias = Any
 
 
 @dataclass(frozen=True)
 class SilhouetteObservation:
-    """A batch of observed silhouettes in the crop of a virtual camera.
+    """A batch of observed silhouettes in the crop of a virtual camera: tensors, or numpy arrays for compiled code.
 
     Attributes:
         mask: (B, S, S) uint8, 1 on the object.
@@ -31,25 +32,44 @@ class SilhouetteObservation:
         mesh_index: (B,) int64, which mesh is seen.
     """
 
-    mask: Tensor
-    valid: Tensor
-    signed_distance: Tensor
-    contour: Tensor
-    contour_valid: Tensor
-    camera: Tensor
-    mesh_index: Tensor
+    mask: TensorOrArray
+    valid: TensorOrArray
+    signed_distance: TensorOrArray
+    contour: TensorOrArray
+    contour_valid: TensorOrArray
+    camera: TensorOrArray
+    mesh_index: TensorOrArray
 
     def __len__(self) -> int:
         return len(self.mask)
 
-    def __getitem__(self, index: Tensor) -> SilhouetteObservation:
-        index = index.to(self.mask.device)
-        return SilhouetteObservation(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+    def __getitem__(self, index: TensorOrArray) -> SilhouetteObservation:
+        chosen = index if isinstance(self.mask, np.ndarray) else torch.as_tensor(index, device=self.mask.device)
+        return SilhouetteObservation(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What compiled code reads: camera, mask, valid, signed distance, contour and its validity, without a copy."""
         parts = (self.camera, self.mask, self.valid, self.signed_distance, self.contour, self.contour_valid)
-        return tuple(part.numpy() for part in parts)
+        return tuple(as_array(part) for part in parts)
+
+    def tensors(self) -> SilhouetteObservation:
+        """The same with tensors, on the CPU where it was in arrays, without a copy."""
+        if not isinstance(self.mask, np.ndarray):
+            return self
+        return SilhouetteObservation(**{f.name: torch.from_numpy(getattr(self, f.name)) for f in fields(self)})
+
+
+def as_array(value: TensorOrArray) -> np.ndarray:
+    """An array, or the array that a tensor on the CPU shares its memory with."""
+    array: np.ndarray = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+    return array
+
+
+@nb.njit(cache=True, nogil=True)
+def _signed(outside, inside, mask, out):
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            out[y, x] = outside[y, x] - inside[y, x] + (np.float32(mask[y, x]) - np.float32(0.5))
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:
@@ -63,7 +83,9 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     """
     outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5)
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return (outside - inside + (mask.astype(np.float32) - 0.5)).astype(np.float32)
+    out = np.empty(mask.shape, np.float32)
+    _signed(outside, inside, mask, out)
+    return out
 
 
 @nb.njit(cache=True, nogil=True)
@@ -136,6 +158,7 @@ def observe(
     valid: np.ndarray | None = None,
     mesh_index: np.ndarray | None = None,
     offset: np.ndarray | None = None,
+    tensors: bool = True,
 ) -> SilhouetteObservation:
     """Prepare observed crops for comparison.
 
@@ -145,6 +168,7 @@ def observe(
         valid: (B, S, S) uint8, 0 where nothing is known; by default all is known.
         mesh_index: (B,) which mesh; by default the first.
         offset: (B,) in [0, 1): where the sampling of contour points starts; 0.5 by default.
+        tensors: return tensors; otherwise numpy arrays.
     """
     count = len(mask)
     valid = np.ones_like(mask) if valid is None else valid
@@ -156,7 +180,8 @@ def observe(
     else:
         with parallel_lock:
             _observe_batch(mask, valid, offset, contour, contour_valid)
-    distance = np.stack([signed_distance(m) for m in mask])
+    distance = signed_distance(mask[0])[None] if count == 1 else np.stack([signed_distance(m) for m in mask])
     index = np.zeros(count, np.int64) if mesh_index is None else mesh_index.astype(np.int64)
     arrays = (mask, valid, distance, contour, contour_valid, camera.astype(np.float32), index)
-    return SilhouetteObservation(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    found = SilhouetteObservation(*(np.ascontiguousarray(a) for a in arrays))
+    return found.tensors() if tensors else found

@@ -21,28 +21,42 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeError
+from .orientation import turned_outwards
 
 NEAR = 1e-3
+_LANES = 8  # pixels of a row that are drawn at once
+_FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 parallel_lock = threading.Lock()  # numba's default threading layer must not be entered by two threads at once
 
 
 class PackedMeshes:
-    """Several meshes in one set of padded arrays, so that one batch may mix them.
+    """Several meshes in one set of arrays, so that one batch may mix them.
+
+    Closed meshes have their faces turned outwards, so that the half that looks away from the camera need not be drawn.
 
     Args:
         meshes: pairs of vertices (V, 3) and faces (F, 3).
     """
 
     def __init__(self, meshes: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        outward = [turned_outwards(v, f) for v, f in meshes]
         vertex_start = np.cumsum([0] + [len(v) for v, _ in meshes])
         face_start = np.cumsum([0] + [len(f) for _, f in meshes])
         self.vertices = np.concatenate([v for v, _ in meshes]).astype(np.float32)
-        self.faces = np.concatenate([f for _, f in meshes]).astype(np.int32)
+        faces = [f if turned is None else turned for (_, f), turned in zip(meshes, outward, strict=True)]
+        self.faces = np.concatenate(faces).astype(np.int32)
+        # Seen from outside, corners of an outward face go round clockwise in an image whose y axis points down.
+        self.front = np.array([0.0 if turned is None else -1.0 for turned in outward], np.float32)
         self.vertex_start = vertex_start.astype(np.int64)
         self.face_start = face_start.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.face_start) - 1
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What compiled code reads: vertices, faces, where each mesh begins in both, and which side is drawn."""
+        return self.vertices, self.faces, self.vertex_start, self.face_start, self.front
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
@@ -64,69 +78,100 @@ def _clip_span(low, high, weight, slope, crossing):
     return low, high
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
-def raster_one(vertices, faces, pose, fx, fy, cx, cy, projected, buffer):
-    """Draw one mesh: ``buffer`` (H, W) receives the inverse depth, 0 where nothing is seen."""
-    height, width = buffer.shape
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def _project(vertices, pose, fx, fy, cx, cy, projected):
+    """Image points and inverse depths of all vertices -> ``projected`` (V, 3); -1 for those that are too near."""
+    r00, r01, r02, t0 = pose[0, 0], pose[0, 1], pose[0, 2], pose[0, 3]
+    r10, r11, r12, t1 = pose[1, 0], pose[1, 1], pose[1, 2], pose[1, 3]
+    r20, r21, r22, t2 = pose[2, 0], pose[2, 1], pose[2, 2], pose[2, 3]
     for i in range(vertices.shape[0]):
         vx, vy, vz = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        x = pose[0, 0] * vx + pose[0, 1] * vy + pose[0, 2] * vz + pose[0, 3]
-        y = pose[1, 0] * vx + pose[1, 1] * vy + pose[1, 2] * vz + pose[1, 3]
-        z = pose[2, 0] * vx + pose[2, 1] * vy + pose[2, 2] * vz + pose[2, 3]
-        if z < np.float32(1e-3):
-            projected[i, 2] = np.float32(-1.0)
-            continue
-        inverse = np.float32(1.0) / z
-        projected[i, 0] = fx * x * inverse + cx
-        projected[i, 1] = fy * y * inverse + cy
-        projected[i, 2] = inverse
-    buffer[:] = np.float32(0.0)
+        z = r20 * vx + r21 * vy + r22 * vz + t2
+        seen = z >= np.float32(NEAR)
+        inverse = np.float32(1.0) / (z if seen else np.float32(1.0))
+        projected[i, 0] = fx * (r00 * vx + r01 * vy + r02 * vz + t0) * inverse + cx
+        projected[i, 1] = fy * (r10 * vx + r11 * vy + r12 * vz + t1) * inverse + cy
+        projected[i, 2] = inverse if seen else np.float32(-1.0)
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def _drawn_faces(projected, faces, front, width, height, chosen):
+    """Faces that may cover a pixel's center, and are not turned away -> how many; without a branch on any of them."""
+    zero = np.float32(0.0)
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    count = 0
     for f in range(faces.shape[0]):
         i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-        z0, z1, z2 = projected[i0, 2], projected[i1, 2], projected[i2, 2]
-        if z0 <= 0.0 or z1 <= 0.0 or z2 <= 0.0:
-            continue
-        ax, ay = projected[i0, 0], projected[i0, 1]
-        bx, by = projected[i1, 0], projected[i1, 1]
-        qx, qy = projected[i2, 0], projected[i2, 1]
-        y_low = max(int(math.ceil(min(ay, by, qy))), 0)
-        y_high = min(int(math.floor(max(ay, by, qy))), height - 1)
-        if y_low > y_high:
-            continue
-        x_low = max(int(math.ceil(min(ax, bx, qx))), 0)
-        x_high = min(int(math.floor(max(ax, bx, qx))), width - 1)
-        if x_low > x_high:
-            continue
+        ax, bx, qx = projected[i0, 0], projected[i1, 0], projected[i2, 0]
+        ay, by, qy = projected[i0, 1], projected[i1, 1], projected[i2, 1]
+        nearest = min(min(projected[i0, 2], projected[i1, 2]), projected[i2, 2])
+        x_low, x_high = math.ceil(max(min(min(ax, bx), qx), zero)), min(max(max(ax, bx), qx), right)
+        y_low, y_high = math.ceil(max(min(min(ay, by), qy), zero)), min(max(max(ay, by), qy), bottom)
         area = (bx - ax) * (qy - ay) - (by - ay) * (qx - ax)
-        if abs(area) < np.float32(1e-12):
-            continue
-        scale = np.float32(1.0) / area
+        chosen[count] = f
+        count += np.int64(
+            (x_low <= x_high) & (y_low <= y_high) & (nearest > zero) & (abs(area) >= np.float32(1e-12))
+            & (area * front >= zero)
+        )  # fmt: skip
+    return count
+
+
+@nb.njit(cache=True, nogil=True, fastmath=_FAST)
+def raster_one(vertices, faces, front, pose, fx, fy, cx, cy, projected, buffer):
+    """Draw one mesh: ``buffer`` (H, W) receives the inverse depth, 0 where nothing is seen.
+
+    ``front`` is the sign of the projected area of the faces to draw, 0 for both; ``projected`` (V, 3) is scratch.
+    """
+    height, width = buffer.shape
+    zero, one = np.float32(0.0), np.float32(1.0)
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    _project(vertices, pose, fx, fy, cx, cy, projected)
+    chosen = np.empty(faces.shape[0] + 1, np.int32)
+    count = _drawn_faces(projected, faces, front, width, height, chosen)
+    buffer[:] = zero
+    for n in range(count):
+        f = chosen[n]
+        i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, bx, qx = projected[i0, 0], projected[i1, 0], projected[i2, 0]
+        ay, by, qy = projected[i0, 1], projected[i1, 1], projected[i2, 1]
+        z0, z1, z2 = projected[i0, 2], projected[i1, 2], projected[i2, 2]
+        x_low = int(math.ceil(max(min(min(ax, bx), qx), zero)))
+        x_high = int(min(max(max(ax, bx), qx), right))
+        y_low = int(math.ceil(max(min(min(ay, by), qy), zero)))
+        y_high = int(min(max(max(ay, by), qy), bottom))
         # Barycentric weights are affine in the pixel: w_k = base_k + u * du_k + v * dv_k; so is the inverse depth.
+        scale = one / ((bx - ax) * (qy - ay) - (by - ay) * (qx - ax))
         du0, dv0 = (by - qy) * scale, (qx - bx) * scale
         du1, dv1 = (qy - ay) * scale, (ax - qx) * scale
-        du2 = -du0 - du1
-        dz = du0 * (z0 - z2) + du1 * (z1 - z2)
-        if x_high - x_low < 6:
+        dz0, dz1 = z0 - z2, z1 - z2
+        if x_high - x_low < _LANES and width >= _LANES:
+            # Nearly all faces: rows of a fixed length take one vector instruction a step, and no guess where they end.
+            x_low = min(x_low, width - _LANES)
+            w0 = (np.float32(x_low) - qx) * du0 + (np.float32(y_low) - qy) * dv0
+            w1 = (np.float32(x_low) - qx) * du1 + (np.float32(y_low) - qy) * dv1
             for y in range(y_low, y_high + 1):
-                w0 = (np.float32(x_low) - qx) * du0 + (np.float32(y) - qy) * dv0
-                w1 = (np.float32(x_low) - qx) * du1 + (np.float32(y) - qy) * dv1
-                for x in range(x_low, x_high + 1):
-                    if w0 >= 0.0 and w1 >= 0.0 and np.float32(1.0) - w0 - w1 >= 0.0:
-                        buffer[y, x] = max(buffer[y, x], z2 + w0 * (z0 - z2) + w1 * (z1 - z2))
-                    w0 += du0
-                    w1 += du1
+                row = buffer[y, x_low : x_low + _LANES]
+                for k in range(_LANES):
+                    a, b = w0 + np.float32(k) * du0, w1 + np.float32(k) * du1
+                    value = z2 + a * dz0 + b * dz1
+                    value = value if min(min(a, b), one - a - b) >= zero else zero
+                    row[k] = value if value > row[k] else row[k]
+                w0 += dv0
+                w1 += dv1
             continue
+        du2 = -du0 - du1
+        dz = du0 * dz0 + du1 * dz1
         cross0, cross1, cross2 = _crossing(du0), _crossing(du1), _crossing(du2)
         for y in range(y_low, y_high + 1):
             w0 = (np.float32(x_low) - qx) * du0 + (np.float32(y) - qy) * dv0
             w1 = (np.float32(x_low) - qx) * du1 + (np.float32(y) - qy) * dv1
-            w2 = np.float32(1.0) - w0 - w1
-            low, high = np.float32(0.0), np.float32(x_high - x_low)
+            w2 = one - w0 - w1
+            low, high = zero, np.float32(x_high - x_low)
             low, high = _clip_span(low, high, w0, du0, cross0)
             low, high = _clip_span(low, high, w1, du1, cross1)
             low, high = _clip_span(low, high, w2, du2, cross2)
             if low <= high:
-                start = z2 + w0 * (z0 - z2) + w1 * (z1 - z2)
+                start = z2 + w0 * dz0 + w1 * dz1
                 for k in range(int(math.ceil(low)), int(math.floor(high)) + 1):
                     buffer[y, x_low + k] = max(buffer[y, x_low + k], start + np.float32(k) * dz)
 
@@ -141,29 +186,30 @@ def to_depth(buffer):
 
 
 @nb.njit(cache=True, nogil=True)
-def _raster_item(b, vertices, faces, vertex_start, face_start, index, poses, cameras, out):
+def _raster_item(b, mesh, index, poses, cameras, out):
+    vertices, faces, vertex_start, face_start, front = mesh
     m = index[b]
     v0, v1 = vertex_start[m], vertex_start[m + 1]
     part = vertices[v0:v1]
     projected = np.empty((v1 - v0, 3), np.float32)
     camera = cameras[b]
     raster_one(
-        part, faces[face_start[m] : face_start[m + 1]], poses[b],
+        part, faces[face_start[m] : face_start[m + 1]], front[m], poses[b],
         camera[0, 0], camera[1, 1], camera[0, 2], camera[1, 2], projected, out[b],
     )  # fmt: skip
     to_depth(out[b])
 
 
 @nb.njit(cache=True, nogil=True)
-def _raster_serial(vertices, faces, vertex_start, face_start, index, poses, cameras, out):
+def _raster_serial(mesh, index, poses, cameras, out):
     for b in range(out.shape[0]):
-        _raster_item(b, vertices, faces, vertex_start, face_start, index, poses, cameras, out)
+        _raster_item(b, mesh, index, poses, cameras, out)
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def _raster_parallel(vertices, faces, vertex_start, face_start, index, poses, cameras, out):
+def _raster_parallel(mesh, index, poses, cameras, out):
     for b in nb.prange(out.shape[0]):
-        _raster_item(b, vertices, faces, vertex_start, face_start, index, poses, cameras, out)
+        _raster_item(b, mesh, index, poses, cameras, out)
 
 
 def rasterize_numpy(
@@ -184,7 +230,7 @@ def rasterize_numpy(
     count = len(poses)
     out = np.empty((count, *size), np.float32)
     arguments = (
-        meshes.vertices, meshes.faces, meshes.vertex_start, meshes.face_start,
+        meshes.arrays,
         np.ascontiguousarray(index, np.int64), np.ascontiguousarray(poses, np.float32),
         np.ascontiguousarray(cameras, np.float32), out,
     )  # fmt: skip

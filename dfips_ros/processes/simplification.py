@@ -30,10 +30,14 @@ def silhouette_agreement(a: Mesh, b: Mesh) -> float:
 def simplified_for_silhouettes(mesh: Mesh, faces: int) -> Mesh:
     """A copy with about ``faces`` faces, or more where the silhouette would suffer (thin and loose parts vanish first).
 
+    It keeps the center and the diameter of ``mesh``.
     The number is doubled until the silhouettes agree to an IoU of ``LEAST_IOU``, up to ``MOST_GROWTH`` times ``faces``.
     """
     for growth in range(MOST_GROWTH.bit_length()):
         coarse = simplified(mesh, faces << growth)
         if coarse is mesh or silhouette_agreement(mesh, coarse) >= LEAST_IOU:
             break
+    # Lost corners must not move the frame in which poses are solved.
+    object.__setattr__(coarse, "center", mesh.center)
+    object.__setattr__(coarse, "diameter", mesh.diameter)
     return coarse

@@ -3,10 +3,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from dfips_ros.errors import ConfigError
+from dfips_ros.processes.observation import SilhouetteObservation
 from dfips_ros.processes.threads import for_each
 from dfips_ros.solver import SolverConfig
 from dfips_ros.tasks.object_pose.compiled_stages import CompiledStages, can_compile
@@ -93,3 +95,25 @@ def test_for_each_raises_what_the_work_raises():
 
     with pytest.raises(ValueError, match="three"):
         for_each(8, work)
+
+
+def test_arrays_give_what_tensors_give(problem):
+    solver, observation, initial = problem
+    compiled = CompiledStages(solver)
+    arrays = SilhouetteObservation(*(part.numpy() for part in vars(observation).values()))
+    expected, found = compiled.estimate(observation, initial), compiled.estimate(arrays, initial.numpy())
+    assert isinstance(found.estimate, np.ndarray)
+    assert np.array_equal(found.estimate, expected.estimate.numpy())
+    assert np.array_equal(found.residual_norms, expected.residual_norms.numpy())
+    again = vars(arrays.tensors())
+    assert all(torch.equal(again[name], part) for name, part in vars(observation).items())
+
+
+def test_best_start_is_the_one_that_fits_best(problem):
+    solver, observation, initial = problem
+    compiled = CompiledStages(solver)
+    for b in range(8):
+        one = observation[torch.tensor([b])]
+        starts = torch.stack([initial[b], compiled.estimate(one, initial[b : b + 1]).estimate[0]])
+        norms = compiled.estimate(one, starts, 0).residual_norms[:, 0]
+        assert compiled.best_start(one, starts.numpy()) == int(norms.argmin())

@@ -49,3 +49,18 @@ def test_bounds():
     assert mask_bounds(mask) == (3, 7, 29, 11)
     with pytest.raises(MaskError, match="no pixel"):
         mask_bounds(np.zeros((5, 5), bool))
+
+
+@pytest.mark.parametrize("size", [(480, 640), (719, 1281), (241, 322)])
+@pytest.mark.parametrize("side", [128, 33])
+def test_only_what_is_within_the_bounds_is_read(camera_matrix, size, side):
+    """Also where the mask is shrunk in blocks, and at the borders of the image."""
+    rng = np.random.default_rng(0)
+    for top, left in [(0, 0), (size[0] - 90, size[1] - 131), (size[0] // 3, size[1] // 4)]:
+        mask = np.zeros(size, bool)
+        mask[top : top + 90, left : left + 131] = rng.random((90, 131)) > 0.3
+        bounds = mask_bounds(mask)
+        virtual = look_at_box(bounds, camera_matrix, side)
+        whole, part = virtual.warp(mask, camera_matrix), virtual.warp(mask, camera_matrix, bounds)
+        assert np.mean(whole[0] != part[0]) < 1e-3  # positions are rounded to 1/32 of a pixel
+        assert np.array_equal(whole[1], part[1])

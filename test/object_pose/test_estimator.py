@@ -230,7 +230,7 @@ def test_cuda_gives_the_same_pose(bracket, one, camera_matrix):
         ObjectPoseEstimator(bracket, device=device, config=config).estimate(one[0], camera_matrix, one[2])
         for device in ("cpu", "cuda")
     ]
-    assert rotation_error_deg(poses[0].T_camera_object, poses[1].T_camera_object) < 0.2
+    assert rotation_error_deg(poses[0].T_camera_object, poses[1].T_camera_object) < 0.5
 
 
 @pytest.mark.parametrize("bad", [{"hypotheses": 0}, {"survivors": 99}, {"views": 1}, {"ambiguity_iou": 2.0}])

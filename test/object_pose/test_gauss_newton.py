@@ -7,9 +7,10 @@ import torch
 
 from dfips_ros.errors import ConfigError
 from dfips_ros.geometry import rotation_angle_torch
+from dfips_ros.processes.observation import SilhouetteObservation
 from dfips_ros.tasks.object_pose import ObjectPoseConfig, PoseDataConfig
 from dfips_ros.tasks.object_pose.data import pose_batches
-from dfips_ros.tasks.object_pose.gauss_newton import ContourGaussNewton, GaussNewtonConfig
+from dfips_ros.tasks.object_pose.gauss_newton import ContourGaussNewton, GaussNewtonConfig, damped_step
 from dfips_ros.tasks.object_pose.problem import MeshSet
 
 
@@ -59,3 +60,23 @@ def test_needs_an_initial_estimate(batch):
 def test_config_rejects(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         GaussNewtonConfig(**bad)
+
+
+def test_arrays_give_what_tensors_give(batch):
+    meshes, observation, initial, _ = batch
+    solver = ContourGaussNewton(meshes)
+    arrays = SilhouetteObservation(*(part.numpy() for part in vars(observation).values()))
+    expected, found = solver.estimate(observation, initial), solver.estimate(arrays, initial.numpy())
+    assert isinstance(found.estimate, np.ndarray) and found.estimate.dtype == np.float32
+    assert np.array_equal(found.estimate, expected.estimate.numpy())
+    assert np.array_equal(found.residual_norms, expected.residual_norms.numpy())
+    assert np.array_equal(np.stack(found.history), torch.stack(expected.history).numpy())
+
+
+def test_damped_step_solves_the_damped_system():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rows, b, damping = rng.normal(size=(9, 6)), rng.normal(size=6), rng.uniform(0.01, 1.0, 6)
+        a, out = rows.T @ rows, np.empty(6)
+        damped_step(a, b, damping, out)
+        assert np.allclose((a + np.diag(damping)) @ out, -b)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfips_ros.geometry import make_pose, random_rotations, so3_exp
-from dfips_ros.processes.contour import NUM_SIMULATED, NUM_SURFACE, compare
+from dfips_ros.processes.contour import NUM_SIMULATED, NUM_SURFACE, compare, compare_contours
 from dfips_ros.processes.observation import NUM_OBSERVED, observe, signed_distance
 from dfips_ros.processes.rasterizer import rasterize_numpy
 from dfips_ros.solver import Se3ImageSpace
@@ -112,3 +112,17 @@ def test_nothing_in_view_gives_no_rows_and_no_crash(scene):
     out = compare(meshes.packed, meshes.surface, observation, away)
     assert torch.allclose(out["norm"], torch.ones(len(poses)))
     assert all(bool(value.isfinite().all()) for value in out.values())
+
+
+def test_contours_alone_are_those_of_the_whole_comparison(scene):
+    meshes, observation, poses = scene
+    moved = poses.clone()
+    moved[:, :3, :3] = so3_exp(torch.tensor([[0.1, -0.2, 0.1]])) @ poses[:, :3, :3]
+    out = compare(meshes.packed, meshes.surface, observation, moved)
+    rows = NUM_SIMULATED + NUM_OBSERVED
+    for b in range(len(poses)):
+        one = observation[torch.tensor([b])]
+        jacobian, residual, weight, norm = compare_contours(meshes.packed, one, moved[b].numpy())
+        for mine, theirs in ((jacobian, "jacobian"), (residual, "residual"), (weight, "weight")):
+            assert np.allclose(mine, out[theirs][b, :rows], atol=1e-6), theirs
+        assert norm == pytest.approx(float(out["norm"][b]), abs=1e-6)

@@ -38,6 +38,7 @@ def test_the_silhouette_stays(name):
     coarse = simplified_for_silhouettes(mesh, FACES)
     assert silhouette_agreement(mesh, coarse) >= LEAST_IOU
     assert name != "ball" or len(coarse.faces) <= FACES
+    assert np.array_equal(coarse.center, mesh.center) and coarse.diameter == mesh.diameter
 
 
 def test_thin_parts_get_more_faces_than_asked_for():

@@ -12,16 +12,15 @@ import math
 
 import numba as nb
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...errors import ConfigError
 from ...networks.contour_gauss_newton import EPSILON, ROTATION_KNEE, ContourGaussNewtonStage
-from ...processes.contour import GLOBAL_FEATURES, NUM_ROWS, ROW_FEATURES, compare_one, moments
-from ...processes.observation import SilhouetteObservation
+from ...processes.contour import GLOBAL_FEATURES, NUM_ROWS, ROW_FEATURES, compare_one, known_iou, moments
+from ...processes.observation import SilhouetteObservation, TensorOrArray, as_array
+from ...processes.rasterizer import raster_one
 from ...processes.threads import for_each
 from ...solver import FeedbackSolver, Solution
-from .gauss_newton import moved
+from .gauss_newton import damped_step, moved, solution_like
 from .problem import ContourFeedback
 
 _ROWS_BLOCK, _VECTOR_BLOCK = 4, 8
@@ -113,33 +112,6 @@ def _pool(hidden, count, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _damped_step(a, b, damping, out):
-    """``out = -(a + diag(damping) + eps)^-1 b`` by Cholesky."""
-    size = 6
-    factor = np.zeros((size, size))
-    for i in range(size):
-        for j in range(i + 1):
-            total = a[i, j]
-            if i == j:
-                total += damping[i] + EPSILON
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            factor[i, j] = math.sqrt(max(total, 1e-12)) if i == j else total / factor[j, j]
-    for i in range(size):
-        total = b[i]
-        for k in range(i):
-            total -= factor[i, k] * out[k]
-        out[i] = total / factor[i, i]
-    for i in range(size - 1, -1, -1):
-        total = out[i]
-        for k in range(i + 1, size):
-            total -= factor[k, i] * out[k]
-        out[i] = total / factor[i, i]
-    for i in range(size):
-        out[i] = -out[i]
-
-
-@nb.njit(cache=True, nogil=True)
 def _stage_update(features, weights, starts, scratch, update):
     """``ContourGaussNewtonStage.forward`` for one element."""
     rows_in, jacobian, residual, known, context = features
@@ -186,8 +158,8 @@ def _stage_update(features, weights, starts, scratch, update):
     damping = np.empty(6)
     free = np.zeros(6)
     for p in range(6):
-        damping[p] = 0.01 * matrix[p, p]
-    _damped_step(matrix, right, damping, free)
+        damping[p] = 0.01 * matrix[p, p] + EPSILON
+    damped_step(matrix, right, damping, free)
     for p in range(6):
         vector[context_end + p] = min(max(free[p], -2.0), 2.0)
         vector[context_end + 6 + p] = math.log(plain[p] + 1e-4)
@@ -195,8 +167,8 @@ def _stage_update(features, weights, starts, scratch, update):
     _dense_vector(wide, _HEAD[0], weights, starts[6], _HEAD[1], True, vector)
     _dense_vector(vector, _HEAD[1], weights, starts[7], 12, False, wide)
     for p in range(6):
-        damping[p] = matrix[p, p] * math.exp(min(max(weights[starts[8] + p] + wide[p], -9.0), 6.0))
-    _damped_step(matrix, right, damping, update)
+        damping[p] = matrix[p, p] * math.exp(min(max(weights[starts[8] + p] + wide[p], -9.0), 6.0)) + EPSILON
+    damped_step(matrix, right, damping, update)
     for p in range(6):
         update[p] += 0.3 * wide[6 + p]
     square = update[0] * update[0] + update[1] * update[1] + update[2] * update[2]
@@ -240,8 +212,8 @@ def _unroll(mesh, surface, observed, index, weights, starts, width, numbers, o, 
     while True:
         f, j, r, k, c = trial
         norm = compare_one(
-            vertices, faces, surface[m], pose, camera, mask, valid, distance, contour, contour_valid, np.float32(0.5),
-            seen, projected, points, depth, f, j, r, k, c,
+            vertices, faces, mesh[4][m], surface[m], pose, camera, mask, valid, distance, contour, contour_valid,
+            np.float32(0.5), seen, projected, points, depth, f, j, r, k, c,
         )  # fmt: skip
         if t < 0 or adaptive == 0.0 or norm <= norms[t] * (1.0 + tolerance):
             present, trial = trial, present
@@ -265,6 +237,21 @@ def _unroll(mesh, surface, observed, index, weights, starts, width, numbers, o, 
         pose[:] = there
     for later in range(t + 1, stages + 1):
         history[later], norms[later] = history[t], norms[t]
+
+
+@nb.njit(cache=True, nogil=True)
+def _compare_starts(mesh, observed, index, o, poses, norms):
+    """1 - IoU of observation ``o`` at each of ``poses`` (K, 4, 4), without the rows that a stage would read."""
+    m = index[o]
+    vertices = mesh[0][mesh[2][m] : mesh[2][m + 1]]
+    faces = mesh[1][mesh[3][m] : mesh[3][m + 1]]
+    camera, mask, valid = observed[0][o], observed[1][o], observed[2][o]
+    focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
+    projected = np.empty((vertices.shape[0], 3), np.float32)
+    buffer = np.empty(mask.shape, np.float32)
+    for k in range(len(poses)):
+        raster_one(vertices, faces, mesh[4][m], poses[k], focal, focal, cx, cy, projected, buffer)
+        norms[k] = 1.0 - known_iou(buffer, mask, valid)
 
 
 def can_compile(solver: FeedbackSolver) -> bool:
@@ -299,10 +286,22 @@ class CompiledStages:
         self._starts = packed[0][1]
         self._width = stages[0].row_mix.out_features
 
+    def best_start(self, observation: SilhouetteObservation, initial: np.ndarray) -> int:
+        """Which of the initial poses (K, 4, 4) float32 has the silhouette that fits a single observation best."""
+        norms = np.empty(len(initial))
+        index = as_array(observation.mesh_index)
+        _compare_starts(self.meshes.packed.arrays, observation.arrays(), index, 0, initial, norms)
+        return int(norms.argmin())
+
     def estimate(
-        self, observation: SilhouetteObservation, initial: Tensor | None = None, num_stages: int | None = None
+        self,
+        observation: SilhouetteObservation,
+        initial: TensorOrArray | None = None,
+        num_stages: int | None = None,
     ) -> Solution:
         """As :meth:`FeedbackSolver.estimate`; a single observation may have several initial poses.
+
+        The solution is in tensors or in arrays, as ``initial`` is.
 
         Raises:
             ConfigError: no initial estimate was given.
@@ -312,17 +311,14 @@ class CompiledStages:
         c = self.config
         count, length = len(initial), (self.config.num_stages if num_stages is None else num_stages) + 1
         history = np.empty((count, length, 4, 4), np.float32)
-        history[:, 0] = initial.detach().cpu().numpy()
+        history[:, 0] = as_array(initial)
         norms = np.empty((count, length), np.float32)
-        packed = self.meshes.packed
-        mesh = (packed.vertices, packed.faces, packed.vertex_start, packed.face_start)
         numbers = (float(c.adaptive), float(c.max_scalings), c.scaling, c.tolerance, c.enough)
         fixed = (
-            mesh, self.meshes.surface, observation.arrays(), observation.mesh_index.numpy(), self._weights,
-            self._starts, self._width, numbers,
+            self.meshes.packed.arrays, self.meshes.surface, observation.arrays(), as_array(observation.mesh_index),
+            self._weights, self._starts, self._width, numbers,
         )  # fmt: skip
         single = len(observation) == 1
         for_each(count, lambda b: _unroll(*fixed, 0 if single else b, history[b], norms[b]))
         last = length - 1 - norms[:, ::-1].argmin(1) if c.keep_best else np.full(count, length - 1)
-        estimate = torch.from_numpy(history[np.arange(count), last])
-        return Solution(estimate, torch.from_numpy(history).unbind(1), torch.from_numpy(norms))
+        return solution_like(initial, history[np.arange(count), last], history, norms)

@@ -46,19 +46,22 @@ class VirtualCamera:
         """(3, 3) map from pixels of the real image to pixels of the crop."""
         return self.camera_matrix @ self.R_virtual_camera @ np.linalg.inv(camera_matrix)
 
-    def warp(self, mask: np.ndarray, camera_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def warp(
+        self, mask: np.ndarray, camera_matrix: np.ndarray, bounds: tuple[int, int, int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Resample a full mask.
 
         Args:
             mask: (H, W) bool.
             camera_matrix: (3, 3) of the real camera.
+            bounds: left, top, right, bottom of what is set in the mask, inclusive; the rest is not read then.
 
         Returns:
             The crop (S, S) uint8 in {0, 1}, and (S, S) uint8 that is 1 where the crop lies inside the image.
         """
         h = self.homography(camera_matrix)
         side = (self.size, self.size)
-        source, h_source = _reduced(mask, h)
+        source, h_source = _reduced(mask, h, bounds)
         crop = np.asarray(cv2.warpPerspective(source, h_source, side, flags=cv2.INTER_LINEAR))
         corners = cv2.perspectiveTransform(
             np.array([[[0, 0], [self.size - 1, 0], [self.size - 1, self.size - 1], [0, self.size - 1]]], np.float64),
@@ -74,18 +77,26 @@ class VirtualCamera:
         return (crop > 127).astype(np.uint8), valid
 
 
-def _reduced(mask: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink the mask first where the crop would skip pixels, so that thin parts are averaged and not lost."""
+def _reduced(
+    mask: np.ndarray, h: np.ndarray, bounds: tuple[int, int, int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is within the bounds, as 0 and 255, and the homography from there.
+
+    Where the crop would skip pixels the mask is shrunk first, so that thin parts are averaged and not lost.
+    """
     factor = int(np.floor(1.0 / np.sqrt(abs(np.linalg.det(h[:2, :2] / h[2, 2]))) + 0.25))
-    factor = min(factor, *mask.shape)
-    image: np.ndarray = mask.astype(np.uint8) * np.uint8(255)
-    if factor < 2:
-        return image, h
-    height, width = mask.shape[0] // factor, mask.shape[1] // factor
-    whole = image[: height * factor, : width * factor]
-    small = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
-    to_full = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2], [0, 0, 1]], np.float64)
-    return small, h @ to_full
+    factor = max(min(factor, *mask.shape), 1)
+    left, top, right, bottom = bounds or (0, 0, mask.shape[1] - 1, mask.shape[0] - 1)
+    columns, rows = mask.shape[1] // factor, mask.shape[0] // factor  # blocks of the whole image
+    left, top = min(left // factor, columns - 1) * factor, min(top // factor, rows - 1) * factor
+    right, bottom = min(right // factor + 1, columns) * factor, min(bottom // factor + 1, rows) * factor
+    image: np.ndarray = mask[top:bottom, left:right].astype(np.uint8) * np.uint8(255)
+    if factor > 1:
+        size = (image.shape[1] // factor, image.shape[0] // factor)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    middle = (factor - 1) / 2
+    to_full = np.array([[factor, 0, left + middle], [0, factor, top + middle], [0, 0, 1]], np.float64)
+    return image, h @ to_full
 
 
 def mask_bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -94,11 +105,10 @@ def mask_bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     Raises:
         MaskError: the mask is empty.
     """
-    columns = np.flatnonzero(mask.any(axis=0))
-    if len(columns) == 0:
+    left, top, width, height = cv2.boundingRect((mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8))
+    if width == 0:
         raise MaskError("mask: no pixel is set. The object is out of view, or label_value is wrong.")
-    rows = np.flatnonzero(mask[:, columns[0] : columns[-1] + 1].any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    return left, top, left + width - 1, top + height - 1
 
 
 def look_at_box(

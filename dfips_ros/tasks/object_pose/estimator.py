@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import MaskError, PoseError, ShapeError
 from ...geometry import rotation_angle
-from ...processes.contour import NUM_SURFACE, compare
+from ...processes.contour import compare_contours
 from ...processes.mesh import Mesh, load_mesh
 from ...processes.observation import SilhouetteObservation, observe
-from ...processes.silhouette import RasterRenderer
+from ...processes.rasterizer import PackedMeshes, rasterize_numpy
 from ...solver import pick_device
 from .covariance import metric_pose, normalised_pose, pose_covariance, update_covariance
 from .crop import VirtualCamera, look_at_box, mask_bounds
@@ -27,6 +24,9 @@ from .gauss_newton import ContourGaussNewton
 from .hypotheses import EstimatorConfig, HypothesisSolver
 from .problem import MeshSet, load_solver
 from .symmetry import Symmetries
+
+if TYPE_CHECKING:
+    from .device_solver import DevicePoseSolver
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "object_pose.safetensors"
 ROBUST_SCALE = 0.02  # diameters
@@ -108,7 +108,8 @@ class ObjectPoseEstimator:
         self._hypotheses = HypothesisSolver(
             self._solver, self._meshes, refiner, self.config, self.num_stages, self.device
         )  # fmt: skip
-        self._renderer = RasterRenderer(mesh)
+        self._packed = PackedMeshes([(mesh.vertices, mesh.faces)])
+        self._batch: DevicePoseSolver | None = None
 
     @classmethod
     def from_mesh(
@@ -153,9 +154,8 @@ class ObjectPoseEstimator:
         Returns:
             (H, W) bool.
         """
-        pose = torch.from_numpy(check_pose(T_camera_object)).float()[None]
-        camera = torch.from_numpy(check_camera_matrix(camera_matrix)).float()
-        return (self._renderer.render(pose, camera, size)[0] > 0).numpy()
+        pose, camera = check_pose(T_camera_object), check_camera_matrix(camera_matrix)
+        return rasterize_numpy(self._packed, np.zeros(1, np.int64), pose[None], camera[None], size)[0] > 0
 
     def estimate(
         self,
@@ -181,31 +181,67 @@ class ObjectPoseEstimator:
         seen = check_mask(mask)
         matrix = check_camera_matrix(camera_matrix)
         starts = None if initial is None else self._check_initial(initial)
+        if starts is not None and self.device.type == "cuda" and self._model.feedback == "contour":
+            recorded = self._estimate_at_once(seen, matrix, starts, retry_iou)
+            if recorded is not None:
+                return recorded
         bounds = self._bounds(seen)
         camera = look_at_box(bounds, matrix, self._model.crop_size)
-        with single_threaded_torch(self.device):
-            observation = _observe(camera, seen, matrix)
-            fine = None if self.config.refine is None else self._observe_finely(bounds, seen, matrix)
-            if starts is None:
-                found = self._hypotheses.search(observation, fine)
-            else:
-                found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera), retry_iou)
-            winner = int(found.ious.argmax())
-            poses = self._to_metres(found.poses, camera)
-            sharp = observation if fine is None else fine
-            chosen = poses[winner]
-            covariance, norm = self._covariance(sharp, camera, chosen)
-            if starts is not None and not self.symmetries.is_trivial:
-                equal = self.symmetries.nearest(chosen, starts[0])
-                covariance_equal, norm_equal = self._covariance(sharp, camera, equal)
-                if norm_equal < norm + SYMMETRY_SLACK:
-                    chosen, covariance = equal, covariance_equal
+        observation = _observe(camera, seen, matrix, bounds)
+        fine = None if self.config.refine is None else self._observe_finely(bounds, seen, matrix)
+        if starts is None:
+            found = self._hypotheses.search(observation, fine)
+        else:
+            found = self._hypotheses.solve_from(observation, fine, self._to_crop(starts, camera), retry_iou)
+        winner = int(found.ious.argmax())
+        metric = self._to_metres(np.concatenate([found.poses, found.history[winner]]), camera)
+        poses, history = metric[: len(found.poses)], metric[len(found.poses) :]
+        sharp = observation if fine is None else fine
+        chosen = poses[winner]
+        covariance, norm = self._covariance(sharp, camera, chosen)
+        if starts is not None and not self.symmetries.is_trivial:
+            equal = self.symmetries.nearest(chosen, starts[0])
+            covariance_equal, norm_equal = self._covariance(sharp, camera, equal)
+            if norm_equal < norm + SYMMETRY_SLACK:
+                chosen, covariance = equal, covariance_equal
         return ObjectPoseSolution(
-            T_camera_object=chosen, covariance=covariance, iou=float(found.ious[winner]),
-            history=tuple(self._to_metres(found.history[winner], camera)),
-            residual_norms=found.residual_norms[winner].cpu().numpy(),
-            alternatives=self._alternatives(poses, found.ious.numpy(), winner),
+            T_camera_object=chosen, covariance=covariance, iou=float(found.ious[winner]), history=tuple(history),
+            residual_norms=found.residual_norms[winner], alternatives=self._alternatives(poses, found.ious, winner),
             truncated=bool((observation.valid == 0).any()), solve_time=time.perf_counter() - start,
+        )  # fmt: skip
+
+    def on_device(self) -> DevicePoseSolver:
+        """The solve of many masks at once, from one initial pose each, on the estimator's device; made on demand.
+
+        Raises:
+            ConfigError: the weights are not of the contour kind.
+        """
+        if self._batch is None:
+            from .device_solver import DevicePoseSolver
+
+            self._batch = DevicePoseSolver(
+                self.mesh, self._solver, self.config, self.device, self.symmetries, self.num_stages,
+                self._model.crop_size,
+            )  # fmt: skip
+        return self._batch
+
+    def _estimate_at_once(
+        self, mask: np.ndarray, matrix: np.ndarray, starts: np.ndarray, retry_iou: float | None
+    ) -> ObjectPoseSolution | None:
+        """The recorded solve on a GPU; None where its pose may be wrong or has equals, and there is more to try."""
+        start, c = time.perf_counter(), self.config
+        if len(starts) > 1 or not self.symmetries.is_trivial:
+            return None
+        found = self.on_device().solve(mask[None], matrix, starts).cpu()
+        iou = float(found.iou[0])
+        doubtful = iou < (c.retry_iou if retry_iou is None else retry_iou)
+        doubtful |= c.retry_pixels > 0 and float(found.contour_pixels[0]) > c.retry_pixels
+        if not found.solved[0] or (c.retry_angle_deg > 0 and doubtful):
+            return None
+        return ObjectPoseSolution(
+            T_camera_object=found.T_camera_object[0].numpy(), covariance=found.covariance[0].numpy(), iou=iou,
+            history=tuple(found.history[0].numpy()), residual_norms=found.residual_norms[0].numpy(),
+            truncated=bool(found.truncated[0]), solve_time=time.perf_counter() - start,
         )  # fmt: skip
 
     def _check_initial(self, initial: np.ndarray) -> np.ndarray:
@@ -227,13 +263,12 @@ class ObjectPoseEstimator:
             )
         return bounds
 
-    def _to_crop(self, poses: np.ndarray, camera: VirtualCamera) -> Tensor:
+    def _to_crop(self, poses: np.ndarray, camera: VirtualCamera) -> np.ndarray:
         normalised = normalised_pose(camera.to_virtual(poses), self.mesh.center, self.mesh.diameter)
-        return torch.from_numpy(normalised).float().to(self.device)
+        return normalised.astype(np.float32)
 
-    def _to_metres(self, poses: Tensor, camera: VirtualCamera) -> np.ndarray:
-        normalised = poses.double().cpu().numpy()
-        return camera.to_real(metric_pose(normalised, self.mesh.center, self.mesh.diameter))
+    def _to_metres(self, poses: np.ndarray, camera: VirtualCamera) -> np.ndarray:
+        return camera.to_real(metric_pose(poses.astype(np.float64), self.mesh.center, self.mesh.diameter))
 
     def _observe_finely(
         self, bounds: tuple[int, int, int, int], mask: np.ndarray, matrix: np.ndarray
@@ -241,9 +276,11 @@ class ObjectPoseEstimator:
         """The crop for the polish: the image's resolution, up to ``refine_size``."""
         side = max(bounds[2] - bounds[0], bounds[3] - bounds[1]) + 1
         size = int(np.clip(32 * np.ceil(REFINE_MARGIN * side / 32), 96, max(96, self.config.refine_size)))
-        return _observe(look_at_box(bounds, matrix, size, REFINE_MARGIN), mask, matrix)
+        return _observe(look_at_box(bounds, matrix, size, REFINE_MARGIN), mask, matrix, bounds)
 
     def _alternatives(self, poses: np.ndarray, ious: np.ndarray, winner: int) -> tuple[np.ndarray, ...]:
+        if len(poses) == 1:
+            return ()
         found: list[np.ndarray] = [poses[winner]]
         for i in np.argsort(-ious, kind="stable"):
             if i == winner:
@@ -261,12 +298,10 @@ class ObjectPoseEstimator:
     ) -> tuple[np.ndarray, float]:
         """Covariance (6, 6) at a pose, and 1 - IoU there."""
         pose = self._to_crop(T_camera_object[None], camera)[0]
-        rows = compare(self._meshes.packed, self._meshes.surface, observation, pose[None])
-        contour = slice(0, rows["residual"].shape[1] - NUM_SURFACE)
-        residual = rows["residual"][0, contour].numpy().astype(np.float64)
-        weight = rows["weight"][0, contour].numpy() / (1.0 + (residual / ROBUST_SCALE) ** 2)
-        jacobian = rows["jacobian"][0, contour].numpy().astype(np.float64)
-        numbers = pose.double().cpu().numpy()
+        jacobian, residual, weight, norm = compare_contours(self._meshes.packed, observation, pose)
+        residual, jacobian = residual.astype(np.float64), jacobian.astype(np.float64)
+        weight = weight / (1.0 + (residual / ROBUST_SCALE) ** 2)
+        numbers = pose.astype(np.float64)
         pixel = numbers[2, 3] / float(observation.camera[0, 0, 0])
         local = update_covariance(jacobian, residual, weight, pixel)
         for axis, offset in zip(self.symmetries.axes, self.symmetries.offsets, strict=True):
@@ -276,7 +311,7 @@ class ObjectPoseEstimator:
             free = np.concatenate([turn, np.cross(turn, arm)[:2], [0.0]])
             local += FREE_VARIANCE * np.outer(free, free)
         covariance = pose_covariance(local, numbers, self.mesh.diameter, self.mesh.center, camera.R_virtual_camera)
-        return covariance, float(rows["norm"][0])
+        return covariance, norm
 
     def warm_up(self) -> float:
         """Compile and build what the first estimate would wait for. -> seconds it took."""
@@ -292,23 +327,11 @@ class ObjectPoseEstimator:
         return time.perf_counter() - start
 
 
-def _observe(camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray) -> SilhouetteObservation:
-    """The crop of a full mask, as an observation."""
-    crop, valid = camera.warp(mask, matrix)
+def _observe(
+    camera: VirtualCamera, mask: np.ndarray, matrix: np.ndarray, bounds: tuple[int, int, int, int]
+) -> SilhouetteObservation:
+    """The crop of a full mask, as an observation in arrays."""
+    crop, valid = camera.warp(mask, matrix, bounds)
     if not crop.any():
         raise MaskError("mask: nothing of it is left after cropping; it is too thin to be an object.")
-    return observe(crop[None], camera.camera_matrix[None], valid[None])
-
-
-@contextlib.contextmanager
-def single_threaded_torch(device: torch.device) -> Iterator[None]:
-    """Keep small CPU networks on one thread: several only wait for each other, the more so on a busy robot."""
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return observe(crop[None], camera.camera_matrix[None], valid[None], tensors=False)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numba as nb
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...checks import check_range
 from ...errors import ConfigError
 from ...processes.contour import distance_at, known_iou
-from ...processes.observation import SilhouetteObservation, boundary
+from ...processes.observation import SilhouetteObservation, TensorOrArray, as_array, boundary
 from ...processes.rasterizer import raster_one, to_depth
 from ...processes.threads import for_each
 from ...solver import Solution
@@ -98,13 +97,11 @@ def _add_row(a, b, r, gu, gv, u, v, z, focal, cx, cy, t, robust):
 
 
 @nb.njit(cache=True, nogil=True)
-def _system(depth, mask, valid, distance, contour, contour_valid, reach, camera, pose, robust, a, b):
-    size = mask.shape[0]
+def _system(depth, valid, distance, contour, contour_valid, reach, camera, pose, robust, points, a, b):
     focal, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
     t = pose[:3, 3]
     a[:] = 0.0
     b[:] = 0.0
-    points = np.empty((size * size, 2), np.int32)
     count = boundary(depth, points)
     stride = max(1, count // _MAX_ROWS)
     for j in range(0, count, stride):
@@ -150,10 +147,38 @@ def moved(pose, u, out):
 
 
 @nb.njit(cache=True, nogil=True)
+def damped_step(a, b, damping, out):
+    """``out = -(a + diag(damping))^-1 b`` by Cholesky, for a symmetric positive definite 6x6 system."""
+    size = 6
+    factor = np.zeros((size, size))
+    for i in range(size):
+        for j in range(i + 1):
+            total = a[i, j]
+            if i == j:
+                total += damping[i]
+            for k in range(j):
+                total -= factor[i, k] * factor[j, k]
+            factor[i, j] = math.sqrt(max(total, 1e-12)) if i == j else total / factor[j, j]
+    for i in range(size):
+        total = b[i]
+        for k in range(i):
+            total -= factor[i, k] * out[k]
+        out[i] = total / factor[i, i]
+    for i in range(size - 1, -1, -1):
+        total = out[i]
+        for k in range(i + 1, size):
+            total -= factor[k, i] * out[k]
+        out[i] = total / factor[i, i]
+    for i in range(size):
+        out[i] = -out[i]
+
+
+@nb.njit(cache=True, nogil=True)
 def _minimise(mesh, index, observed, numbers, o, pose, history, ious):
     """Levenberg-Marquardt on observation ``o`` from ``pose`` (changed in place) -> number of accepted steps."""
     iterations, attempts, damping, robust, enough, least_gain = numbers
     m = index[o]
+    front = mesh[4][m]
     vertices = mesh[0][mesh[2][m] : mesh[2][m + 1]]
     faces = mesh[1][mesh[3][m] : mesh[3][m + 1]]
     camera, mask, valid = observed[0][o], observed[1][o], observed[2][o]
@@ -163,33 +188,33 @@ def _minimise(mesh, index, observed, numbers, o, pose, history, ious):
     projected = np.empty((vertices.shape[0], 3), np.float32)
     depth = np.empty((size, size), np.float32)
     trial_depth = np.empty((size, size), np.float32)
+    points = np.empty((size * size, 2), np.int32)
     reach = np.empty(contour.shape[0])
     for i in range(contour.shape[0]):
         reach[i], _, _ = _crossing(mask, contour[i, 0], contour[i, 1], contour[i, 2], contour[i, 3])
-    raster_one(vertices, faces, pose.astype(np.float32), focal, focal, cx, cy, projected, depth)
+    raster_one(vertices, faces, front, pose.astype(np.float32), focal, focal, cx, cy, projected, depth)
     to_depth(depth)
     best = known_iou(depth, mask, valid)
     a, b = np.empty((6, 6)), np.empty(6)
-    trial = np.empty((4, 4))
+    trial, diagonal, update = np.empty((4, 4)), np.empty(6), np.empty(6)
     history[0] = pose
     ious[0] = best
     accepted = 0
     for _ in range(int(iterations)):
-        count = _system(depth, mask, valid, distance, contour, contour_valid, reach, camera, pose, robust, a, b)
+        count = _system(depth, valid, distance, contour, contour_valid, reach, camera, pose, robust, points, a, b)
         if count < 8 or best >= enough:
             break
         improved = False
         gain = 0.0
         for _ in range(int(attempts)):
-            damped = a.copy()
             for i in range(6):
-                damped[i, i] += damping * (a[i, i] + 1e-3) + 1e-6
-            update = -np.linalg.solve(damped, b)
+                diagonal[i] = damping * (a[i, i] + 1e-3) + 1e-6
+            damped_step(a, b, diagonal, update)
             for i in range(3):
                 update[i] = min(max(update[i], -0.7), 0.7)
                 update[3 + i] = min(max(update[3 + i], -0.4), 0.4)
             moved(pose, update, trial)
-            raster_one(vertices, faces, trial.astype(np.float32), focal, focal, cx, cy, projected, trial_depth)
+            raster_one(vertices, faces, front, trial.astype(np.float32), focal, focal, cx, cy, projected, trial_depth)
             to_depth(trial_depth)
             iou = known_iou(trial_depth, mask, valid)
             if iou > best:
@@ -223,10 +248,10 @@ class ContourGaussNewton:
         self.meshes = meshes
         self.config = config or GaussNewtonConfig()
 
-    def estimate(self, observation: SilhouetteObservation, initial: Tensor | None = None) -> Solution:
+    def estimate(self, observation: SilhouetteObservation, initial: TensorOrArray | None = None) -> Solution:
         """Minimise from ``initial`` (B, 4, 4), poses of the normalised objects in the crops' cameras.
 
-        A single observation may have several initial poses.
+        A single observation may have several initial poses. The solution is in tensors or in arrays, as ``initial`` is.
 
         Raises:
             ConfigError: no initial estimate was given.
@@ -237,13 +262,11 @@ class ContourGaussNewton:
         numbers = (
             float(c.iterations), float(c.attempts), c.damping, c.robust_pixels, c.enough, c.least_gain
         )  # fmt: skip
-        poses = np.ascontiguousarray(initial.detach().cpu().double().numpy()).copy()
+        poses = np.array(as_array(initial), np.float64, order="C")
         count, length = len(poses), c.iterations + 1
         history, ious = np.empty((count, length, 4, 4)), np.empty((count, length))
         steps = np.zeros(count, np.int64)
-        packed = self.meshes.packed
-        mesh = (packed.vertices, packed.faces, packed.vertex_start, packed.face_start)
-        fixed = (mesh, observation.mesh_index.numpy(), observation.arrays(), numbers)
+        fixed = (self.meshes.packed.arrays, as_array(observation.mesh_index), observation.arrays(), numbers)
         single = len(observation) == 1
 
         def minimise(b: int) -> None:
@@ -254,6 +277,26 @@ class ContourGaussNewton:
             history[b, steps[b] + 1 :] = history[b, steps[b]]
             ious[b, steps[b] + 1 :] = ious[b, steps[b]]
         used = int(steps.max(initial=0)) + 1
-        kept = torch.from_numpy(history[:, :used].copy()).to(initial)
-        norms = torch.from_numpy(1.0 - ious[:, :used]).to(initial)
-        return Solution(torch.from_numpy(poses).to(initial), tuple(kept.unbind(1)), norms)
+        return solution_like(initial, poses, history[:, :used], 1.0 - ious[:, :used])
+
+
+def solution_like(
+    initial: TensorOrArray, estimate: np.ndarray, history: np.ndarray, residual_norms: np.ndarray
+) -> Solution:
+    """A solution in tensors or in arrays, of the kind and type of numbers of ``initial``.
+
+    Args:
+        initial: what the solve began with.
+        estimate: (B, 4, 4).
+        history: (B, T+1, 4, 4).
+        residual_norms: (B, T+1).
+    """
+    arrays = (estimate, np.ascontiguousarray(history.swapaxes(0, 1)), np.ascontiguousarray(residual_norms))
+
+    def like(array: np.ndarray) -> TensorOrArray:
+        if isinstance(initial, np.ndarray):
+            return array.astype(initial.dtype, copy=False)
+        return torch.from_numpy(array).to(initial)
+
+    poses, steps, norms = (like(array) for array in arrays)
+    return Solution(poses, tuple(steps), norms)

@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...checks import check_range
-from ...geometry import so3_exp
-from ...processes.observation import SilhouetteObservation, boundary
+from ...processes.observation import SilhouetteObservation, TensorOrArray, as_array, boundary
 from ...solver import FeedbackSolver, Solution, SolverConfig
 from .compiled_stages import CompiledStages, can_compile
-from .gauss_newton import ContourGaussNewton, GaussNewtonConfig
+from .device_stages import DeviceStages
+from .gauss_newton import ContourGaussNewton, GaussNewtonConfig, moved
 from .initialization import ViewTable
-from .problem import MeshSet
+from .problem import ContourFeedback, MeshSet
 
 CLEAN_PIXELS = 1.0  # a pose whose contour is on average nearer than this has found the whole object in the mask
 
@@ -92,10 +93,10 @@ class EstimatorConfig:
 class Hypotheses:
     """Solved poses of one mask in the crop's frame: (K, 4, 4), their IoUs (K,), histories (K, T+1, 4, 4), norms."""
 
-    poses: Tensor
-    ious: Tensor
-    history: Tensor
-    residual_norms: Tensor
+    poses: np.ndarray
+    ious: np.ndarray
+    history: np.ndarray
+    residual_norms: np.ndarray
 
     @property
     def best_iou(self) -> float:
@@ -105,6 +106,8 @@ class Hypotheses:
 
 class HypothesisSolver:
     """Learned stages, then the polish; more initial poses where one is not enough.
+
+    Everything is in arrays; tensors come in only where the stages are not compiled (another device or network).
 
     Args:
         solver: the learned stages.
@@ -127,27 +130,32 @@ class HypothesisSolver:
         self.solver, self.meshes, self.refiner = solver, meshes, refiner
         self.config, self.num_stages, self.device = config, num_stages, device
         self._compiled = CompiledStages(solver) if device.type == "cpu" and can_compile(solver) else None
+        on_gpu = device.type != "cpu" and isinstance(solver.feedback, ContourFeedback)
+        self._on_device = DeviceStages(solver, device) if on_gpu else None
         self._views: ViewTable | None = None
 
     def solve_from(
         self,
         observation: SilhouetteObservation,
         fine: SilhouetteObservation | None,
-        starts: Tensor,
+        starts: np.ndarray,
         retry_iou: float | None = None,
     ) -> Hypotheses:
         """Solve from the initial pose whose silhouette fits best; where that fails, from several poses around it."""
         start = starts
         if len(starts) > 1:
-            start = starts[self._unroll(observation, starts, 0).residual_norms[:, 0].argmin()[None]]
+            best = self._best_start(observation, starts)
+            start = starts[best : best + 1]
         found = self._polished(self._unroll(observation, start, self.num_stages), fine)
         c = self.config
         sharp = observation if fine is None else fine
         if c.retry_angle_deg == 0 or self._explains(found, sharp, retry_iou):
             return found
         axes = np.deg2rad(c.retry_angle_deg / 3**0.5) * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
-        around = start.repeat(len(axes), 1, 1)
-        around[:, :3, :3] = so3_exp(torch.from_numpy(axes).to(start)) @ start[:, :3, :3]
+        around = np.empty((len(axes), 4, 4))
+        for pose, axis in zip(around, axes, strict=True):
+            moved(start[0].astype(np.float64), np.concatenate([axis, np.zeros(3)]), pose)
+        around = around.astype(np.float32)
         found = self._better(found, self._solve_several(observation, fine, around, c.retry_survivors), sharp)
         if c.search_pixels > 0 and contour_distance(found.best_iou, sharp) > c.search_pixels:
             far = self._search_once(observation, fine, 0)
@@ -161,11 +169,24 @@ class HypothesisSolver:
             return False
         return c.retry_pixels == 0 or contour_distance(found.best_iou, observation) <= c.retry_pixels
 
-    def _unroll(self, observation: SilhouetteObservation, starts: Tensor, num_stages: int) -> Solution:
-        """The stages from several initial poses for one observation."""
+    def _best_start(self, observation: SilhouetteObservation, starts: np.ndarray) -> int:
+        """Which of several initial poses fits one observation best."""
+        if self._compiled is not None:
+            return self._compiled.best_start(observation, starts)
+        return int(self._unroll(observation, starts, 0).residual_norms[:, 0].argmin())
+
+    def _unroll(self, observation: SilhouetteObservation, starts: np.ndarray, num_stages: int) -> Solution:
+        """The stages from several initial poses for one observation; a solution in arrays."""
         if self._compiled is not None:
             return self._compiled.estimate(observation, starts, num_stages)
-        return self.solver.estimate(repeated(observation, len(starts)), starts, num_stages)
+        with single_threaded_torch(self.device):
+            initial = torch.from_numpy(np.ascontiguousarray(starts)).to(self.device)
+            if self._on_device is not None:
+                found = self._on_device.estimate(observation, initial, num_stages)
+            else:
+                found = self.solver.estimate(repeated(observation, len(starts)), initial, num_stages)
+        parts: list[TensorOrArray] = [as_array(p) for p in (found.estimate, found.residual_norms, *found.history)]
+        return Solution(parts[0], tuple(parts[2:]), parts[1])
 
     def _better(self, near: Hypotheses, far: Hypotheses, observation: SilhouetteObservation) -> Hypotheses:
         """``far`` if it is better beyond doubt: an occluded object fits many a wrong pose a little better."""
@@ -187,46 +208,44 @@ class HypothesisSolver:
     ) -> Hypotheses:
         if self._views is None:
             self._views = ViewTable.build(self.meshes.packed, 0, self.config.views)
-        mask, camera = observation.mask[0].numpy(), observation.camera[0].numpy().astype(np.float64)
+        mask, camera = observation.mask[0], observation.camera[0].astype(np.float64)
         count = self.config.hypotheses
         poses, _ = self._views.shortlist(mask, camera, count * (page + 1))
         page_poses = poses[count * page :] if len(poses) > count * page else poses
-        starts = torch.from_numpy(page_poses).float().to(self.device)
-        return self._solve_several(observation, fine, starts, self.config.survivors)
+        return self._solve_several(observation, fine, page_poses.astype(np.float32), self.config.survivors)
 
     def _solve_several(
-        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: Tensor, survivors: int
+        self, observation: SilhouetteObservation, fine: SilhouetteObservation | None, starts: np.ndarray, survivors: int
     ) -> Hypotheses:
         """All initial poses for two stages in one batch, then the best of them from there to the end."""
         early = self._unroll(observation, starts, 2)
         order = self._final_norms(early).argsort()[:survivors]
-        late = self._unroll(observation, early.estimate[order], self.num_stages)
+        late = self._unroll(observation, as_array(early.estimate)[order], self.num_stages)
         history = tuple(h[order] for h in early.history) + late.history[1:]
-        norms = torch.cat([early.residual_norms[order], late.residual_norms[:, 1:]], dim=1)
+        norms: TensorOrArray = np.concatenate([early.residual_norms[order], late.residual_norms[:, 1:]], axis=1)
         return self._polished(Solution(late.estimate, history, norms), fine)
 
-    def _final_norms(self, solution: Solution) -> Tensor:
+    def _final_norms(self, solution: Solution) -> np.ndarray:
         """Residual norms (B,) of the estimates that a solution returns."""
-        norms = solution.residual_norms
-        return norms.min(dim=1).values if self.solver.config.keep_best else norms[:, -1]
+        norms = as_array(solution.residual_norms)
+        return norms.min(axis=1) if self.solver.config.keep_best else norms[:, -1]
 
     def _polished(self, solution: Solution, fine: SilhouetteObservation | None) -> Hypotheses:
         """Hypotheses by IoU, the best of them polished; both crops share a virtual camera's frame, so poses do too."""
         norms = self._final_norms(solution)
-        order = norms.argsort(stable=True)
-        poses = solution.estimate[order].clone()
-        ious = 1.0 - norms[order].cpu()
+        order = norms.argsort(kind="stable")
+        poses, ious = as_array(solution.estimate)[order], 1.0 - norms[order]
         if fine is not None and self.refiner is not None:
             count = min(len(order), self.config.refine_survivors)
             polished = self.refiner.estimate(fine, poses[:count])
-            before, after = (1.0 - polished.residual_norms[:, k].cpu() for k in (0, -1))
+            before, after = (1.0 - as_array(polished.residual_norms)[:, k] for k in (0, -1))
             # The stages have learned to see past occluders and ragged edges; a polish that stays poor has not.
             kept = after >= self.config.refine_iou
-            poses[:count] = torch.where(kept.to(poses.device)[:, None, None], polished.estimate, poses[:count])
-            ious[:count] = torch.where(kept, after, before)
-            ious[count:] = torch.minimum(ious[count:], ious[:count].max() - 1e-6)  # measured on another grid
-        history = torch.stack(solution.history, dim=1)[order]
-        return Hypotheses(poses, ious, history, solution.residual_norms[order])
+            poses[:count][kept] = as_array(polished.estimate)[kept]
+            ious[:count] = np.where(kept, after, before)
+            ious[count:] = np.minimum(ious[count:], ious[:count].max() - 1e-6)  # measured on another grid
+        history = np.stack([as_array(each) for each in solution.history], axis=1)[order]
+        return Hypotheses(poses, ious, history, as_array(solution.residual_norms)[order])
 
 
 def contour_distance(iou: float, observation: SilhouetteObservation) -> float:
@@ -234,11 +253,26 @@ def contour_distance(iou: float, observation: SilhouetteObservation) -> float:
 
     Unlike the IoU it does not depend on how large the object is in the image, or how thin.
     """
-    mask = observation.mask[0].numpy()
+    mask = as_array(observation.mask)[0]
     points = np.empty((mask.size, 2), np.int32)
     return (1.0 - iou) * int(mask.sum()) / max(boundary(mask, points), 1)
 
 
 def repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:
-    """One observation, ``count`` times."""
-    return observation if count == 1 else observation[torch.zeros(count, dtype=torch.long)]
+    """One observation, ``count`` times, in tensors."""
+    tensors = observation.tensors()
+    return tensors if count == 1 else tensors[torch.zeros(count, dtype=torch.long)]
+
+
+@contextlib.contextmanager
+def single_threaded_torch(device: torch.device) -> Iterator[None]:
+    """Keep small CPU networks on one thread: several only wait for each other, the more so on a busy robot."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
