@@ -11,8 +11,8 @@ Compare inverse kinematics solvers on the same targets, on this machine, in one 
 
 Targets are the tip's poses at random joint positions; seeds are unrelated ones (cold) and near ones (warm). Measured on
 one core: share solved within 1 mm, 0.1 degrees and the joint limits (checked by Pinocchio's forward kinematics), median
-and p99 time, jumps of a joint by more than 0.5 rad. Also: the learned stages alone, after each stage, and batches on
-all cores. Close other programs first.
+and p99 time, jumps of a joint by more than 0.5 rad. Also: the learned stages alone, after each stage, batches on all
+cores, and the parts of our solve. Close other programs first.
 
 Arms: panda, ur5, xarm7, kinova, z1, so101, from the package example-robot-data.
 Methods: ours, ours_first (no restarts), lm and lm_first (without the learned stages), and those of these that are
@@ -25,6 +25,7 @@ examples:
   dfips bench inverse_kinematics --out bench.csv --markdown docs/results/inverse_kinematics.md
   dfips bench inverse_kinematics --robots panda --compare own.safetensors shared.safetensors
 """
+QUICK_ROBOTS, QUICK_TARGETS = ("panda",), 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="weights file, for a single arm (those that ship)")
     parser.add_argument("--compare", nargs="+", metavar="FILE",
                         help="compare weights files for a single arm, and nothing else")  # fmt: skip
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"],
+                        help="cuda: batches on CUDA besides; auto: where there is a device")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="about half a minute: 100 targets, the panda alone")
     parser.add_argument("--seed", type=int, default=0, help="of targets and seeds (0)")
     parser.add_argument("--out", type=Path, default=Path("out/bench/inverse_kinematics.csv"), metavar="CSV",
                         help="file to write (out/bench/inverse_kinematics.csv)")  # fmt: skip
@@ -54,15 +58,19 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from ..errors import ConfigError, DfipsError
+    from ..evaluation.bench_figures import pick_devices
+    from ..evaluation.bench_ik_parts import cuda_rows, part_rows, parts_markdown
     from ..evaluation.ik_bench import IkBenchConfig, bench
     from ..evaluation.ik_tables import ik_markdown, training_markdown
     from ..evaluation.runner import write_rows
     from .files import write_json
     from .machine import commit, describe_machine, load_warning, machine_line
 
+    robots = tuple(options.robots or (QUICK_ROBOTS if options.quick else IkBenchConfig.robots))
     config = IkBenchConfig(
-        robots=tuple(options.robots or IkBenchConfig.robots), methods=tuple(options.methods or IkBenchConfig.methods),
-        targets=options.targets, warm=options.warm, timeout=options.timeout, batch=options.batch, seed=options.seed,
+        robots=robots, methods=tuple(options.methods or IkBenchConfig.methods),
+        targets=min(options.targets, QUICK_TARGETS) if options.quick else options.targets, warm=options.warm,
+        timeout=options.timeout, batch=options.batch, seed=options.seed,
     )  # fmt: skip
     if (options.weights or options.compare) and len(config.robots) != 1:
         name = "weights" if options.weights else "compare"
@@ -77,7 +85,12 @@ def run(options: argparse.Namespace) -> int:
         config, options.weights, provenance, options.quiet, lambda line: print(line, file=sys.stderr),
         options.compare or (),
     )  # fmt: skip
+    if not options.compare and "cuda" in pick_devices(options.device):
+        rows = [*rows, *({**row, **provenance} for row in cuda_rows(config, options.weights))]
     page = training_markdown(rows) if options.compare else ik_markdown(rows)
+    if not options.compare:
+        parts = [{**row, **provenance} for row in part_rows(config, options.weights)]
+        rows, page = [*rows, *parts], f"{page}\n{parts_markdown(parts)}"
     try:
         write_rows(options.out, rows)
         if options.markdown:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DfipsError
-from .tasks import DEFAULT_TASKS, FILE_TASKS, PLAIN, SUMMARIES, TASKS
+from .tasks import DEFAULT_TASKS, FILE_TASKS, PLAIN, SHORT_NAMES, SUMMARIES, TASKS
 
 DESCRIPTION = """\
 Deep feedback inverse problem solver: object pose from segmentation masks, inverse kinematics for any serial arm.
@@ -71,8 +71,9 @@ def _add(parsers: Any, name: str, module_name: str, summary: str = "", epilog: s
     module = importlib.import_module(f"{__package__}.{module_name}")
     first = module.DESCRIPTION.splitlines()[0]
     parser = parsers.add_parser(
-        name, help=summary or first, description=module.DESCRIPTION, epilog=epilog, formatter_class=AS_WRITTEN
-    )
+        name, aliases=[SHORT_NAMES[name]] if name in SHORT_NAMES else [], help=summary or first,
+        description=module.DESCRIPTION, epilog=epilog, formatter_class=AS_WRITTEN,
+    )  # fmt: skip
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 

@@ -34,10 +34,21 @@ TASKS = {
     "evaluate": {
         "object_pose": "evaluate_pose", "illumination": "evaluate_illumination", "deblocking": "evaluate_deblocking",
     },
-    "reproduce": {"explicit-feedback": "reproduce_explicit_feedback"},
+    "reproduce": {
+        "table-1": "reproduce_table_1", "table-2": "reproduce_table_2", "table-3": "reproduce_table_3",
+        "table-4": "reproduce_table_4", "figure-1": "reproduce_figure_1", "figure-2": "reproduce_figure_2",
+        "figure-3": "reproduce_figure_3", "figure-4": "reproduce_figure_4",
+        "explicit-feedback": "reproduce_explicit_feedback", "ablation": "reproduce_ablation", "all": "reproduce_all",
+    },
     "replay": {"object_pose": "replay_pose", "inverse_kinematics": "replay_ik", "deblocking": "replay_deblocking"},
-    "bench": {"object_pose": "bench_pose", "inverse_kinematics": "bench_ik", "deblocking": "bench_deblocking"},
+    "bench": {
+        "object_pose": "bench_pose", "inverse_kinematics": "bench_ik", "illumination": "bench_light",
+        "deblocking": "bench_deblocking", "scaling": "bench_scaling", "ros": "bench_ros", "memory": "bench_memory",
+    },
 }
+
+# task -> short name, understood by every command: `dfips bench ik` is `dfips bench inverse_kinematics`.
+SHORT_NAMES = {"object_pose": "pose", "inverse_kinematics": "ik", "illumination": "light", "deblocking": "jpeg"}
 
 # Commands that are this task's when none is named: `dfips demo --seconds 10` is `dfips demo object_pose --seconds 10`.
 DEFAULT_TASKS = {"demo": "object_pose", "bench": "object_pose"}

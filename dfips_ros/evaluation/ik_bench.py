@@ -237,7 +237,7 @@ def compare_weights(
 
 def _batch(name: str, chain: SerialChain, checkpoint: Any, problem: Problem, config: IkBenchConfig) -> dict[str, Any]:
     """Solved poses per second of batches on all cores, from cold seeds."""
-    estimator = InverseKinematicsEstimator(chain, checkpoint, InverseKinematicsConfig())
+    estimator = InverseKinematicsEstimator(chain, checkpoint, InverseKinematicsConfig(), device="cpu")
     size = min(config.batch, len(problem.targets))
     pieces = [slice(i, i + size) for i in range(0, len(problem.targets) - size + 1, size)]
     estimator.solve_batch(problem.targets[pieces[0]], problem.seeds[pieces[0]], 10.0)
