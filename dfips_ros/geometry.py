@@ -11,14 +11,19 @@ Convention:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor
+
+if TYPE_CHECKING:  # functions of tensors import torch themselves: it takes a second, and most callers have arrays
+    from torch import Tensor
 
 
 def hat(vector: Tensor) -> Tensor:
     """Cross-product matrix: ``hat(a) @ b == cross(a, b)``. (..., 3) -> (..., 3, 3)."""
+    import torch
+
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     rows = (zero, -z, y, z, zero, -x, -y, x, zero)
@@ -27,6 +32,8 @@ def hat(vector: Tensor) -> Tensor:
 
 def so3_exp(rotation_vector: Tensor) -> Tensor:
     """Rodrigues' formula. (..., 3) radians -> (..., 3, 3); differentiable at zero."""
+    import torch
+
     square = (rotation_vector * rotation_vector).sum(-1)[..., None, None]
     small = square < 1e-8
     safe = torch.where(small, torch.ones_like(square), square)
@@ -54,6 +61,8 @@ def rotation_angle(rotation_a: np.ndarray, rotation_b: np.ndarray) -> np.ndarray
 
 def rotation_angle_torch(rotation_a: Tensor, rotation_b: Tensor) -> Tensor:
     """As :func:`rotation_angle` for tensors (no gradient is needed of it)."""
+    import torch
+
     relative = rotation_a.transpose(-1, -2) @ rotation_b
     identity = torch.eye(3, dtype=relative.dtype, device=relative.device)
     chord = torch.linalg.matrix_norm(relative - identity)
@@ -62,6 +71,8 @@ def rotation_angle_torch(rotation_a: Tensor, rotation_b: Tensor) -> Tensor:
 
 def project_to_so3(matrix: Tensor) -> Tensor:
     """Nearest rotation in the Frobenius norm. (..., 3, 3) -> (..., 3, 3)."""
+    import torch
+
     u, _, vt = torch.linalg.svd(matrix)
     sign = torch.det(u @ vt)
     diagonal = torch.ones_like(matrix[..., 0])
@@ -81,6 +92,8 @@ def make_pose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 def make_pose_torch(rotation: Tensor, translation: Tensor) -> Tensor:
     """As :func:`make_pose` for tensors."""
+    import torch
+
     top = torch.cat([rotation, translation[..., None]], dim=-1)
     bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
     return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], dim=-2)

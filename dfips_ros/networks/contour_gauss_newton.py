@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..solver import FeedbackFeatures
-
-EPSILON = 1e-4
-ROTATION_KNEE = 1.2  # radians
+from .damping import EPSILON, ROTATION_KNEE
 
 
 class ContourGaussNewtonStage(nn.Module):

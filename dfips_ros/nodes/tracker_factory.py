@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import sys
+
 import numba
-import torch
 
 from ..errors import ConfigError, MeshError
 from ..processes.mesh import Mesh, load_mesh
@@ -65,7 +66,8 @@ def load_given_symmetries(parameters: PoseTrackerParameters) -> Symmetries | Non
 
 def use_threads(count: int) -> None:
     """Let the solver use so many CPU threads when it is called from the present thread."""
-    torch.set_num_threads(count)
+    if "torch" in sys.modules:  # the solver on the CPU does without
+        sys.modules["torch"].set_num_threads(count)
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 

@@ -15,14 +15,16 @@ change with the size of the image or the object. Jacobians are with respect to t
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numba as nb
 import numpy as np
-import torch
-from torch import Tensor
 
 from .observation import NUM_OBSERVED, SilhouetteObservation, as_array, boundary, mask_normal
 from .rasterizer import PackedMeshes, parallel_lock, raster_one, to_depth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROW_FEATURES = 16
 GLOBAL_FEATURES = 14
@@ -336,6 +338,8 @@ def compare(
         ``rows`` (B, N, 16), ``jacobian`` (B, N, 6), ``residual`` (B, N), ``weight`` (B, N) of 0 or 1,
         ``context`` (B, 14), ``norm`` (B,) = 1 - IoU, ``depth`` (B, S, S).
     """
+    import torch
+
     count, size = len(estimate), observation.mask.shape[-1]
     out = (
         np.empty((count, size, size), np.float32), np.empty((count, NUM_ROWS, ROW_FEATURES), np.float32),

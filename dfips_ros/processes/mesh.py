@@ -19,6 +19,8 @@ SUFFIXES = (".obj", ".stl", ".ply", ".dae", ".glb", ".gltf", ".off", ".3mf")
 MAX_DIAMETER = 10.0  # metres; more than that is almost always a file in millimetres
 MIN_DIAMETER = 1e-3
 MAX_FILE_FACES = 5_000_000
+_AGGRESSIONS = (2, 4, 7)  # of the edge collapse: the gentler, the better the silhouette, but not all get to the number
+_HASTY_FACES = 100_000  # above, trying takes seconds
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,9 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
 
     fine = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     fine.merge_vertices()
-    coarse = fine.simplify_quadric_decimation(face_count=int(max_faces))
+    for aggression in _AGGRESSIONS if len(mesh.faces) <= _HASTY_FACES else _AGGRESSIONS[-1:]:
+        coarse = fine.simplify_quadric_decimation(face_count=int(max_faces), aggression=aggression)
+        if len(coarse.faces) <= 1.1 * max_faces:
+            break
     logger.info("mesh '%s': simplified from %d to %d faces.", mesh.name, len(mesh.faces), len(coarse.faces))
     return Mesh(mesh.name, coarse.vertices, coarse.faces, path=mesh.path, scale=mesh.scale)

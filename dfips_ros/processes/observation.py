@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import cv2
 import numba as nb
 import numpy as np
-import torch
 
 from .rasterizer import parallel_lock
 
@@ -44,7 +43,7 @@ class SilhouetteObservation:
         return len(self.mask)
 
     def __getitem__(self, index: TensorOrArray) -> SilhouetteObservation:
-        chosen = index if isinstance(self.mask, np.ndarray) else torch.as_tensor(index, device=self.mask.device)
+        chosen = index if isinstance(self.mask, np.ndarray) else index.to(self.mask.device)
         return SilhouetteObservation(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -56,6 +55,8 @@ class SilhouetteObservation:
         """The same with tensors, on the CPU where it was in arrays, without a copy."""
         if not isinstance(self.mask, np.ndarray):
             return self
+        import torch
+
         return SilhouetteObservation(**{f.name: torch.from_numpy(getattr(self, f.name)) for f in fields(self)})
 
 

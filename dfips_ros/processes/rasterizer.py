@@ -14,14 +14,16 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numba as nb
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import ShapeError
 from .orientation import turned_outwards
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEAR = 1e-3
 _LANES = 8  # pixels of a row that are drawn at once
@@ -257,6 +259,8 @@ def rasterize_torch(
     Returns:
         (B, H, W) float32 depth, 0 where nothing is seen.
     """
+    import torch
+
     height, width = size
     count = len(poses)
     points = vertices @ poses[:, :3, :3].transpose(1, 2) + poses[:, None, :3, 3]

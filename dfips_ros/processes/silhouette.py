@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import ConfigError
 from .mesh import Mesh
 from .rasterizer import PackedMeshes, check_render_arguments, rasterize_numpy, rasterize_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RENDERERS = ("raster", "pyrender")
 
@@ -58,6 +59,8 @@ class RasterRenderer:
         Returns:
             (B, H, W) float32 depth, 0 where nothing is seen.
         """
+        import torch
+
         poses, cameras = check_render_arguments(T_camera_object, camera_matrix)
         if poses.device.type == "cpu":
             index = np.zeros(len(poses), np.int64) if mesh_index is None else mesh_index.numpy()

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ..geometry import make_pose, random_rotations
 from .mesh import Mesh, simplified
-from .silhouette import RasterRenderer
+from .rasterizer import PackedMeshes, rasterize_numpy
 
 LEAST_IOU = 0.995  # mean over the views
 MOST_GROWTH = 16
@@ -19,12 +18,14 @@ def silhouette_agreement(a: Mesh, b: Mesh) -> float:
     """Mean silhouette IoU of two versions of a mesh, seen from eight sides from three diameters away, 128x128."""
     rotations = random_rotations(_VIEWS, np.random.default_rng(0))
     middle = np.array([0.0, 0.0, _DISTANCE * a.diameter])
-    poses = torch.from_numpy(make_pose(rotations, middle - rotations @ a.center)).float()
+    poses = make_pose(rotations, middle - rotations @ a.center)
     focal = 0.95 * _SIZE * (_DISTANCE - 0.5)
-    camera = torch.tensor([[focal, 0, (_SIZE - 1) / 2], [0, focal, (_SIZE - 1) / 2], [0, 0, 1.0]])
-    seen = [RasterRenderer(mesh).render(poses, camera, (_SIZE, _SIZE)) > 0 for mesh in (a, b)]
+    camera = np.array([[focal, 0, (_SIZE - 1) / 2], [0, focal, (_SIZE - 1) / 2], [0, 0, 1.0]])
+    packed = PackedMeshes([(mesh.vertices, mesh.faces) for mesh in (a, b)])
+    cameras = np.tile(camera, (_VIEWS, 1, 1))
+    seen = [rasterize_numpy(packed, np.full(_VIEWS, m), poses, cameras, (_SIZE, _SIZE)) > 0 for m in (0, 1)]
     common, either = (seen[0] & seen[1]).sum((1, 2)), (seen[0] | seen[1]).sum((1, 2))
-    return float((common / either.clamp_min(1)).mean())
+    return float((common / np.maximum(either, 1)).mean())
 
 
 def simplified_for_silhouettes(mesh: Mesh, faces: int) -> Mesh:

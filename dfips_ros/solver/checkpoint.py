@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 
@@ -36,6 +37,8 @@ class Checkpoint:
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a weights file, replacing an older one in one step."""
+    from safetensors.torch import save_file
+
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     header = {
@@ -51,12 +54,15 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     temporary.replace(file)
 
 
-def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, kind: str | None = None, framework: Literal["pt", "numpy"] = "pt"
+) -> Checkpoint:
     """Read a weights file.
 
     Args:
         path: the file.
         kind: what the caller can use; anything else is refused.
+        framework: weights as tensors or as numpy arrays.
 
     Raises:
         CheckpointError: missing, corrupt, of another format version, or of another kind.
@@ -65,7 +71,7 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
     if not file.is_file():
         raise CheckpointError(f"weights: no file '{path}'. Train one with 'dfips train', or leave the path empty.")
     try:
-        with safe_open(file, framework="pt") as content:
+        with safe_open(file, framework=framework) as content:
             header = content.metadata() or {}
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as cause:

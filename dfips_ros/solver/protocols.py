@@ -7,10 +7,10 @@ An inverse problem has a hidden estimate x, an observation y and a known forward
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -47,6 +47,7 @@ class FeedbackFeatures:
 
     def where(self, mask: Tensor, other: FeedbackFeatures) -> FeedbackFeatures:
         """Rows of this one where ``mask`` (B,) is true, rows of ``other`` elsewhere."""
+        import torch
 
         def pick(a: Tensor, b: Tensor) -> Tensor:
             return torch.where(mask.reshape(-1, *([1] * (a.ndim - 1))), a, b)

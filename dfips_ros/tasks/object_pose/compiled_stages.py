@@ -9,25 +9,49 @@ takes a fifth of the time. Several initial poses run on several cores.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numba as nb
 import numpy as np
 
-from ...errors import ConfigError
-from ...networks.contour_gauss_newton import EPSILON, ROTATION_KNEE, ContourGaussNewtonStage
+from ...errors import CheckpointError, ConfigError
+from ...networks.damping import EPSILON, ROTATION_KNEE
 from ...processes.contour import GLOBAL_FEATURES, NUM_ROWS, ROW_FEATURES, compare_one, known_iou, moments
 from ...processes.observation import SilhouetteObservation, TensorOrArray, as_array
 from ...processes.rasterizer import raster_one
 from ...processes.threads import for_each
-from ...solver import FeedbackSolver, Solution
+from ...solver import Solution, SolverConfig
+from .config import ObjectPoseConfig
 from .gauss_newton import damped_step, moved, solution_like
-from .problem import ContourFeedback
+from .mesh_set import MeshSet
+
+if TYPE_CHECKING:
+    from ...solver import FeedbackSolver
 
 _ROWS_BLOCK, _VECTOR_BLOCK = 4, 8
 _HEAD = (160, 96)  # widths of the head's hidden layers
 
 
-def _pack(stage: ContourGaussNewtonStage) -> tuple[np.ndarray, tuple[int, ...]]:
+_ROWS = ("row_in.0", "row_in.2", "row_mix", "row_out")
+_VECTORS = ("context_mix", "head.0", "head.2", "head.4")
+
+
+def _shapes(width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a stage's weights."""
+    context = 2 * width + GLOBAL_FEATURES
+    matrices = {
+        "row_in.0": (width, ROW_FEATURES), "row_in.2": (width, width), "row_mix": (width, width), "row_out": (2, width),
+        "context_mix": (width, context), "head.0": (_HEAD[0], context + 12), "head.2": (_HEAD[1], _HEAD[0]),
+        "head.4": (12, _HEAD[1]),
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"base_damping": (6,)}
+    for name, shape in matrices.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def _pack(state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[int, ...]]:
     """One flat float32 array of a stage's weights, and where each layer starts.
 
     Layers of rows come first, as (outputs, inputs) with outputs padded to a multiple of four; then layers of one
@@ -35,13 +59,10 @@ def _pack(stage: ContourGaussNewtonStage) -> tuple[np.ndarray, tuple[int, ...]]:
     """
     parts: list[np.ndarray] = []
     starts: list[int] = []
-    rows = ("row_in.0", "row_in.2", "row_mix", "row_out")
-    vectors = ("context_mix", "head.0", "head.2", "head.4")
-    state = {name: value.cpu().numpy() for name, value in stage.state_dict().items()}
-    for layer in rows + vectors:
+    for layer in _ROWS + _VECTORS:
         starts.append(sum(len(part) for part in parts))
         matrix, bias = state[f"{layer}.weight"], state[f"{layer}.bias"]
-        if layer in rows:
+        if layer in _ROWS:
             extra = -len(matrix) % _ROWS_BLOCK
             parts += [np.pad(matrix, ((0, extra), (0, 0))).reshape(-1), np.pad(bias, (0, extra))]
         else:
@@ -256,10 +277,18 @@ def _compare_starts(mesh, observed, index, o, poses, norms):
 
 def can_compile(solver: FeedbackSolver) -> bool:
     """Whether a solver is of the kind that :class:`CompiledStages` takes."""
+    from ...networks.contour_gauss_newton import ContourGaussNewtonStage
+    from .problem import ContourFeedback
+
     if not isinstance(solver.feedback, ContourFeedback):
         return False
     stages = [stage for stage in solver.stages if isinstance(stage, ContourGaussNewtonStage)]
     return len(stages) == len(solver.stages) and stages[0].row_mix.out_features % _ROWS_BLOCK == 0
+
+
+def can_compile_config(config: ObjectPoseConfig) -> bool:
+    """As :func:`can_compile`, for the solver that a configuration describes."""
+    return config.feedback == "contour" and config.width % _ROWS_BLOCK == 0
 
 
 class CompiledStages:
@@ -273,18 +302,45 @@ class CompiledStages:
     """
 
     def __init__(self, solver: FeedbackSolver) -> None:
-        if not can_compile(solver) or not isinstance(solver.feedback, ContourFeedback):
+        if not can_compile(solver):
             raise ConfigError(
                 "CompiledStages: expected contour feedback and stages whose width is a multiple of four. "
                 "Unroll other solvers with FeedbackSolver.estimate."
             )
-        stages = [stage for stage in solver.stages if isinstance(stage, ContourGaussNewtonStage)]
-        self.config = solver.config
-        self.meshes = solver.feedback.meshes
-        packed = [_pack(stage) for stage in stages]
-        self._weights = np.stack([weights for weights, _ in packed])
+        weights = {name: as_array(value) for name, value in solver.stages.state_dict().items()}
+        self._take(weights, solver.config, solver.feedback.meshes)  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], config: SolverConfig, meshes: MeshSet) -> CompiledStages:
+        """The stages of a weights file, without tensors in between.
+
+        Args:
+            weights: arrays by the names that ``FeedbackSolver.stages`` gives them.
+            config: how the stages are unrolled.
+            meshes: what may be seen.
+
+        Raises:
+            CheckpointError: these are not the weights of contour stages.
+        """
+        made = cls.__new__(cls)
+        made._take(weights, config, meshes)
+        return made
+
+    def _take(self, weights: Mapping[str, np.ndarray], config: SolverConfig, meshes: MeshSet) -> None:
+        self.config, self.meshes = config, meshes
+        count = 1 if config.shared_weights else config.num_stages
+        self._width = len(weights.get("0.row_mix.bias", ()))
+        expected = {f"{t}.{name}": shape for t in range(count) for name, shape in _shapes(self._width).items()}
+        found = {name: value.shape for name, value in weights.items()}
+        if found != expected:
+            wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+            raise CheckpointError(
+                f"weights: do not fit {count} stages of their own config; missing, unknown or of another shape: "
+                f"{', '.join(wrong[:5])}."
+            )
+        packed = [_pack({name: weights[f"{t}.{name}"] for name in _shapes(self._width)}) for t in range(count)]
+        self._weights = np.stack([flat for flat, _ in packed])
         self._starts = packed[0][1]
-        self._width = stages[0].row_mix.out_features
 
     def best_start(self, observation: SilhouetteObservation, initial: np.ndarray) -> int:
         """Which of the initial poses (K, 4, 4) float32 has the silhouette that fits a single observation best."""

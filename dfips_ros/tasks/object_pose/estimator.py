@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,20 @@ from ...processes.contour import compare_contours
 from ...processes.mesh import Mesh, load_mesh
 from ...processes.observation import SilhouetteObservation, observe
 from ...processes.rasterizer import PackedMeshes, rasterize_numpy
-from ...solver import pick_device
+from ...solver import device_name, load_checkpoint
+from .compiled_stages import CompiledStages, can_compile_config
+from .config import ObjectPoseConfig
 from .covariance import metric_pose, normalised_pose, pose_covariance, update_covariance
 from .crop import VirtualCamera, look_at_box, mask_bounds
 from .gauss_newton import ContourGaussNewton
 from .hypotheses import EstimatorConfig, HypothesisSolver
-from .problem import MeshSet, load_solver
+from .mesh_set import MeshSet
 from .symmetry import Symmetries
 
 if TYPE_CHECKING:
+    import torch
+
+    from ...solver import FeedbackSolver
     from .device_solver import DevicePoseSolver
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "object_pose.safetensors"
@@ -97,19 +103,49 @@ class ObjectPoseEstimator:
         self._num_stages = num_stages
         self.symmetries = Symmetries.from_mesh(mesh) if symmetries is None else symmetries
         self.config = config or EstimatorConfig()
-        self.device = pick_device(device)
-        self._solver, self._model, checkpoint = load_solver(weights or DEFAULT_WEIGHTS, [mesh], self.config.solver)
-        self._solver.to(self.device)
-        self.provenance = checkpoint.provenance
-        self._meshes = self._solver.feedback.meshes  # type: ignore[attr-defined]
+        self._device = device_name(device)
+        self._weights = weights or DEFAULT_WEIGHTS
+        stages = self._load_stages()
         refiner = None
         if self.config.refine is not None:
-            refiner = ContourGaussNewton(MeshSet([mesh], self.config.refine_faces), self.config.refine)
+            same = self._meshes.faces == self.config.refine_faces
+            meshes = self._meshes if same else MeshSet([mesh], self.config.refine_faces)
+            refiner = ContourGaussNewton(meshes, self.config.refine)
         self._hypotheses = HypothesisSolver(
-            self._solver, self._meshes, refiner, self.config, self.num_stages, self.device
+            stages, self._meshes, refiner, self.config, self.num_stages, self._device
         )  # fmt: skip
         self._packed = PackedMeshes([(mesh.vertices, mesh.faces)])
         self._batch: DevicePoseSolver | None = None
+
+    def _load_stages(self) -> CompiledStages | FeedbackSolver:
+        """The stages of a weights file: compiled where that can be, which takes no torch; otherwise on tensors."""
+        checkpoint = load_checkpoint(self._weights, kind="object_pose", framework="numpy")
+        self.provenance = checkpoint.provenance
+        self._model = ObjectPoseConfig.from_dict(checkpoint.config)
+        if self._device == "cpu" and can_compile_config(self._model):
+            trained = self._model.solver
+            used = replace(self.config.solver, num_stages=trained.num_stages, shared_weights=trained.shared_weights)
+            faces = min(self._model.simulation_faces, self.config.simulation_faces)
+            self._meshes = MeshSet([self.mesh], faces)
+            arrays = {name: np.asarray(value) for name, value in checkpoint.weights.items()}
+            return CompiledStages.from_weights(arrays, used, self._meshes)
+        self._meshes = self._solver.feedback.meshes  # type: ignore[attr-defined]
+        return self._solver
+
+    @cached_property
+    def _solver(self) -> FeedbackSolver:
+        """The stages on tensors."""
+        from .problem import load_solver
+
+        solver, _, _ = load_solver(self._weights, [self.mesh], self.config.solver)
+        return solver.to(self._device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        import torch
+
+        return torch.device(self._device)
 
     @classmethod
     def from_mesh(
@@ -181,7 +217,7 @@ class ObjectPoseEstimator:
         seen = check_mask(mask)
         matrix = check_camera_matrix(camera_matrix)
         starts = None if initial is None else self._check_initial(initial)
-        if starts is not None and self.device.type == "cuda" and self._model.feedback == "contour":
+        if starts is not None and self._device != "cpu" and self._model.feedback == "contour":
             recorded = self._estimate_at_once(seen, matrix, starts, retry_iou)
             if recorded is not None:
                 return recorded

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
-import torch
 
 from ...checks import check_range
 from ...errors import ConfigError
@@ -22,7 +21,7 @@ from ...processes.observation import SilhouetteObservation, TensorOrArray, as_ar
 from ...processes.rasterizer import raster_one, to_depth
 from ...processes.threads import for_each
 from ...solver import Solution
-from .problem import MeshSet
+from .mesh_set import MeshSet
 
 _MAX_REACH = 14.0  # pixels that a normal is followed for the simulated contour
 _MAX_ROWS = 512
@@ -296,6 +295,8 @@ def solution_like(
     def like(array: np.ndarray) -> TensorOrArray:
         if isinstance(initial, np.ndarray):
             return array.astype(initial.dtype, copy=False)
+        import torch
+
         return torch.from_numpy(array).to(initial)
 
     poses, steps, norms = (like(array) for array in arrays)

@@ -7,18 +7,21 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ...checks import check_range
 from ...processes.observation import SilhouetteObservation, TensorOrArray, as_array, boundary
-from ...solver import FeedbackSolver, Solution, SolverConfig
-from .compiled_stages import CompiledStages, can_compile
-from .device_stages import DeviceStages
+from ...solver import Solution, SolverConfig
+from .compiled_stages import CompiledStages
 from .gauss_newton import ContourGaussNewton, GaussNewtonConfig, moved
 from .initialization import ViewTable
-from .problem import ContourFeedback, MeshSet
+from .mesh_set import MeshSet
+
+if TYPE_CHECKING:
+    from ...solver import FeedbackSolver
+    from .device_stages import DeviceStages
 
 CLEAN_PIXELS = 1.0  # a pose whose contour is on average nearer than this has found the whole object in the mask
 
@@ -29,6 +32,8 @@ class EstimatorConfig:
 
     Attributes:
         solver: adaptive update and its limits (the weights file fixes the number of stages).
+        simulation_faces: the mesh is simplified to about this many faces for compiled stages, fewer than the weights
+            were trained with; ``processes.simplification`` holds the silhouette.
         refine: polish the solved pose at up to full resolution with contour Gauss-Newton; None leaves it out.
         refine_size: largest side of the crop for the polish, pixels.
         refine_faces: the mesh is simplified to about this many faces for the polish.
@@ -55,8 +60,9 @@ class EstimatorConfig:
             iterations=8, attempts=2, damping=1e-3, robust_pixels=1.0, least_gain=1e-4
         )
     )
+    simulation_faces: int = 2000
     refine_size: int = 256
-    refine_faces: int = 5000
+    refine_faces: int = 2000
     refine_iou: float = 0.9
     refine_survivors: int = 2
     retry_iou: float = 0.8
@@ -73,6 +79,7 @@ class EstimatorConfig:
 
     def __post_init__(self) -> None:
         check_range("refine_size", self.refine_size, 32, 1024)
+        check_range("simulation_faces", self.simulation_faces, 100)
         check_range("refine_faces", self.refine_faces, 100)
         check_range("refine_iou", self.refine_iou, 0.0, 1.0)
         check_range("refine_survivors", self.refine_survivors, 1)
@@ -110,29 +117,38 @@ class HypothesisSolver:
     Everything is in arrays; tensors come in only where the stages are not compiled (another device or network).
 
     Args:
-        solver: the learned stages.
+        solver: the learned stages, compiled or on tensors.
         meshes: what the stages simulate.
         refiner: the polish; None leaves it out.
         config: see :class:`EstimatorConfig`.
         num_stages: how many stages are unrolled.
-        device: where the networks run.
+        device: where stages on tensors run.
     """
 
     def __init__(
         self,
-        solver: FeedbackSolver,
+        solver: CompiledStages | FeedbackSolver,
         meshes: MeshSet,
         refiner: ContourGaussNewton | None,
         config: EstimatorConfig,
         num_stages: int,
-        device: torch.device,
+        device: str = "cpu",
     ) -> None:
         self.solver, self.meshes, self.refiner = solver, meshes, refiner
         self.config, self.num_stages, self.device = config, num_stages, device
-        self._compiled = CompiledStages(solver) if device.type == "cpu" and can_compile(solver) else None
-        on_gpu = device.type != "cpu" and isinstance(solver.feedback, ContourFeedback)
-        self._on_device = DeviceStages(solver, device) if on_gpu else None
+        self._on_device = self._on_gpu(solver)
         self._views: ViewTable | None = None
+
+    def _on_gpu(self, solver: CompiledStages | FeedbackSolver) -> DeviceStages | None:
+        """Contour stages that run on a GPU as a whole; None on a processor and for other networks."""
+        if self.device == "cpu" or isinstance(solver, CompiledStages):
+            return None
+        import torch
+
+        from .device_stages import DeviceStages
+        from .problem import ContourFeedback
+
+        return DeviceStages(solver, torch.device(self.device)) if isinstance(solver.feedback, ContourFeedback) else None
 
     def solve_from(
         self,
@@ -171,14 +187,16 @@ class HypothesisSolver:
 
     def _best_start(self, observation: SilhouetteObservation, starts: np.ndarray) -> int:
         """Which of several initial poses fits one observation best."""
-        if self._compiled is not None:
-            return self._compiled.best_start(observation, starts)
+        if isinstance(self.solver, CompiledStages):
+            return self.solver.best_start(observation, starts)
         return int(self._unroll(observation, starts, 0).residual_norms[:, 0].argmin())
 
     def _unroll(self, observation: SilhouetteObservation, starts: np.ndarray, num_stages: int) -> Solution:
         """The stages from several initial poses for one observation; a solution in arrays."""
-        if self._compiled is not None:
-            return self._compiled.estimate(observation, starts, num_stages)
+        if isinstance(self.solver, CompiledStages):
+            return self.solver.estimate(observation, starts, num_stages)
+        import torch
+
         with single_threaded_torch(self.device):
             initial = torch.from_numpy(np.ascontiguousarray(starts)).to(self.device)
             if self._on_device is not None:
@@ -260,15 +278,19 @@ def contour_distance(iou: float, observation: SilhouetteObservation) -> float:
 
 def repeated(observation: SilhouetteObservation, count: int) -> SilhouetteObservation:
     """One observation, ``count`` times, in tensors."""
+    import torch
+
     tensors = observation.tensors()
     return tensors if count == 1 else tensors[torch.zeros(count, dtype=torch.long)]
 
 
 @contextlib.contextmanager
-def single_threaded_torch(device: torch.device) -> Iterator[None]:
+def single_threaded_torch(device: str) -> Iterator[None]:
     """Keep small CPU networks on one thread: several only wait for each other, the more so on a busy robot."""
+    import torch
+
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device != "cpu" or threads == 1:
         yield
         return
     torch.set_num_threads(1)

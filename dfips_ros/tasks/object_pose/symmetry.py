@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from ...errors import ConfigError
 from ...geometry import fibonacci_directions, make_pose, rotation_angle
 from ...processes.mesh import Mesh
-from .problem import surface_samples
+from .mesh_set import surface_samples
 
 _ORDERS = (2, 3, 4, 5, 6, 8)
 _IRREGULAR_ANGLES = np.deg2rad([17.0, 41.0, 77.0, 131.0])
