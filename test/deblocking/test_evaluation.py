@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods on the same JPEGs, the gallery, the baselines, and the commands."""
 
+import csv
 import importlib.util
 import json
 from pathlib import Path
@@ -145,10 +146,11 @@ def test_bench_times_every_kind_of_consistency(jpeg, tmp_path, capsys):
     (tmp_path / "in.jpg").write_bytes(jpeg(40, 56))
     words = ["--repeats", "2", "--threads", "1", "--out", str(tmp_path / "b.csv"), "--json", "-"]
     assert main(["bench", "deblocking", "--jpeg", str(tmp_path / "in.jpg"), *words]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["consistency"] for row in rows] == ["exact", "project", "off"]
-    assert all(row["size"] == "56x40" and 0 < row["ms_median"] <= row["ms_p99"] for row in rows)
-    assert len((tmp_path / "b.csv").read_text().splitlines()) == 4
+    rows = [row for row in json.loads(capsys.readouterr().out)["figures"] if row["part"] == "whole"]
+    assert [row["figure"] for row in rows] == [f"consistency {kind}: restore" for kind in ("exact", "project", "off")]
+    assert all("56x40" in row["note"] and 0 < row["value"] <= row["p99"] for row in rows)
+    with open(tmp_path / "b.csv") as stream:
+        assert sum(row["part"] == "whole" for row in csv.DictReader(stream)) == 3
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_hypotheses_are_unrolled_on_the_device(bracket, batch, device, monkeypat
     one = ObjectPoseEstimator(bracket, device=device, config=CONFIG, symmetries=Symmetries.none())
     expected = ObjectPoseEstimator(bracket, device="cpu", config=CONFIG, symmetries=Symmetries.none())
     on_device = device_stages.DeviceStages(one._solver, torch.device(device))
-    monkeypatch.setattr(one._hypotheses, "_compiled", None)
+    monkeypatch.setattr(one._hypotheses, "solver", one._solver)
     monkeypatch.setattr(one._hypotheses, "_on_device", on_device)
     found = one.estimate(masks[0], CAMERA, np.stack([near[1], near[0]]))
     pose = expected.estimate(masks[0], CAMERA, np.stack([near[1], near[0]])).T_camera_object

@@ -31,7 +31,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Imported only where they are installed.
-OPTIONAL = {"cv_bridge", "moveit_msgs", "h5py"}
+OPTIONAL = {"cv_bridge", "moveit_msgs", "h5py", "triton"}  # triton comes with PyTorch's CUDA builds
 
 
 def source_files(folder: Path) -> list[Path]:
