@@ -113,12 +113,21 @@ def test_answers_are_those_of_the_node(names, client, node_process, box_mesh, ma
         assert online.state == replayed.state
         assert NUMBER.sub("#", online.reason) == NUMBER.sub("#", replayed.reason)
         assert online.header.frame_id == replayed.header.frame_id
-        # Two processes: the last digits depend on how a matrix product is shared among threads, and every step of the
-        # solver multiplies them.
-        assert online.iou == pytest.approx(replayed.iou, abs=1e-3)
-        assert np.allclose(online.residual_norms, replayed.residual_norms, rtol=1e-3)
-        assert np.allclose(online.pose.covariance, replayed.pose.covariance, rtol=1e-2, atol=1e-9)
-        for part, names in (("position", "xyz"), ("orientation", "xyzw")):
-            for axis in names:
-                values = [getattr(getattr(each.pose.pose, part), axis) for each in (online, replayed)]
-                assert values[0] == pytest.approx(values[1], abs=1e-4)
+        # Two processes: the last digits of a matrix product depend on threads and on where its numbers lie in memory,
+        # and every step of the solver multiplies them; most where the mask tells least. The poses are the same within
+        # a tenth of the uncertainty that they state.
+        assert online.iou == pytest.approx(replayed.iou, abs=5e-3)
+        assert np.allclose(online.residual_norms, replayed.residual_norms, rtol=2e-2)
+        variances = [np.diag(each.pose.covariance.reshape(6, 6)) for each in (online, replayed)]
+        assert (variances[0][0] < 0) == (variances[1][0] < 0)  # -1: there is no pose
+        deviations = [np.sqrt(np.maximum(each, 0.0)) for each in variances]
+        assert np.allclose(*deviations, rtol=0.1, atol=1e-5)
+        poses = [pose_of(each.pose.pose) for each in (online, replayed)]
+        assert np.linalg.norm(poses[0][0] - poses[1][0]) <= 1e-5 + 0.1 * np.linalg.norm(deviations[0][:3])
+        assert (poses[0][1].inv() * poses[1][1]).magnitude() <= 1e-4 + 0.1 * np.linalg.norm(deviations[0][3:])
+
+
+def pose_of(pose):
+    """Position and rotation of a message."""
+    p, q = pose.position, pose.orientation
+    return np.array([p.x, p.y, p.z]), Rotation.from_quat([q.x, q.y, q.z, q.w])
