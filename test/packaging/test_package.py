@@ -100,6 +100,16 @@ def test_executables_are_installed():
     assert shutil.which("dfips")
 
 
+def test_executables_do_not_import_from_the_current_folder(tmp_path):
+    """Where the sources hide what is installed, or a user's file a module."""
+    index = pytest.importorskip("ament_index_python.packages")
+    (tmp_path / "dfips_ros").mkdir()
+    (tmp_path / "dfips_ros" / "__init__.py").write_text("raise ImportError('of the current folder')\n")
+    program = Path(index.get_package_prefix("dfips_ros")) / "bin" / "dfips"
+    ran = subprocess.run([program, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize("path", sorted([*SOURCE.rglob("*.py"), *(ROOT / "launch").rglob("*.py")]), ids=str)
 def test_every_import_is_declared(path):
     declared = {element.text for element in PACKAGE_XML if element.tag in ("depend", "exec_depend")}
