@@ -87,7 +87,7 @@ class FeedbackSolver(nn.Module):
             norms.append(features.residual_norm)
         residual_norms = torch.stack(norms, dim=1)
         if self.config.keep_best:
-            best = residual_norms.flip(1).argmin(1)  # the last of equals
+            best = residual_norms.nan_to_num(torch.inf, torch.inf).flip(1).argmin(1)  # the last of equals
             stacked = torch.stack(history[::-1], dim=1)
             estimate = stacked[torch.arange(len(best), device=best.device), best]
         return Solution(estimate, tuple(history), residual_norms)
@@ -100,7 +100,8 @@ class FeedbackSolver(nn.Module):
         wanted = self._wanted(features)
         if not self.config.adaptive:
             return self._kept(wanted, trial, trial_features, estimate, features)
-        limit = features.residual_norm * (1.0 + self.config.tolerance)
+        norm = features.residual_norm
+        limit = torch.where(norm.isnan(), torch.inf, norm * (1.0 + self.config.tolerance))  # any number is better
         for _ in range(self.config.max_scalings):
             worse = (wanted & ~(trial_features.residual_norm <= limit)).nonzero()[:, 0]  # NaN counts as worse
             if len(worse) == 0:

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import ConfigError, ShapeError
 from ..geometry import make_pose_torch, so3_exp
 
+MAX_LOG_DEPTH = 10.0  # of one update of a pose
+
 
 def _check(estimate: Tensor, update: Tensor, estimate_shape: tuple[int, ...], update_shape: tuple[int, ...]) -> None:
     if tuple(estimate.shape[1:]) != estimate_shape or tuple(update.shape[1:]) != update_shape:
@@ -78,8 +80,8 @@ class JointBoxSpace:
         lower, upper, wraps = (t.to(moved.device) for t in (self.lower, self.upper, self.wraps))
         inside = _ClipInward.apply(moved, lower.to(moved), upper.to(moved))
         wrapped = torch.remainder(moved + torch.pi, 2 * torch.pi) - torch.pi
-        # A joint that has not moved stays what it was, to the last bit.
-        return torch.where(update == 0, estimate, torch.where(wraps, wrapped, inside))
+        # A joint that has not moved stays what it was, to the last bit, with the gradient of one that will.
+        return torch.where(update == 0, moved, torch.where(wraps, wrapped, inside))
 
 
 class SphereSpace:
@@ -123,6 +125,7 @@ class Se3ImageSpace:
     With u = (w, v_x, v_y, v_z): ``R' = exp(w) R``, ``z' = z exp(v_z)``, ``x' = z' (x + v_x) / z`` and likewise y.
     The rotation turns about the object's origin and leaves its image position; v_x and v_y move the image by that
     many object diameters at the current depth; v_z is a change of log-depth, so depth stays positive.
+    One update changes it by a factor of ``exp(10)`` at most, so that it stays a number.
     (The parametrisation is in the spirit of DeepIM, Li et al. 2018, section 3.4.)
     """
 
@@ -134,6 +137,6 @@ class Se3ImageSpace:
         rotation = so3_exp(update[:, :3]) @ estimate[:, :3, :3]
         translation = estimate[:, :3, 3]
         z = translation[:, 2:]
-        growth = torch.exp(update[:, 5:])
+        growth = torch.exp(update[:, 5:].clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH))
         xy = growth * (translation[:, :2] + update[:, 3:5])
         return make_pose_torch(rotation, torch.cat([xy, growth * z], dim=-1))

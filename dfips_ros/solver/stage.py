@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..errors import ShapeError
 from .protocols import FeedbackFeatures, ForwardProcess
 
 
@@ -33,8 +34,17 @@ class ResidualFeedback:
         self.process = process
 
     def __call__(self, observation: Tensor, estimate: Tensor) -> FeedbackFeatures:
-        """(B, *Y), (B, *X) -> features."""
+        """(B, *Y), (B, *X) -> features.
+
+        Raises:
+            ShapeError: simulated and observed differ in shape.
+        """
         simulated = self.process(estimate)
+        if simulated.shape != observation.shape:
+            raise ShapeError(
+                f"observation {tuple(observation.shape)}: the forward process gives {tuple(simulated.shape)} for "
+                f"estimates {tuple(estimate.shape)}. Both must be (B, *Y); reshape one of them."
+            )
         residual = simulated - observation
         norm = residual.flatten(1).square().mean(1).sqrt()
         inputs = {"observation": observation, "simulated": simulated, "residual": residual, "estimate": estimate}

@@ -7,8 +7,9 @@ Training is seeded, bounded by minutes or by batches, and can be interrupted and
 from __future__ import annotations
 
 import math
+import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from .feedback import FeedbackSolver
 
 Batch = tuple[Any, Tensor, Any]  # observation, initial (B, *X), ground truth
 Loss = Callable[[Tensor, Any], Tensor]  # estimate (B, *X), ground truth -> (B,)
+
+_USELESS_BATCHES = 50  # in a row, before training gives up
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,32 @@ class StageTrainer:
         self.seconds = 0.0
         self.losses: list[float] = []
 
-    def run(self, data: Iterator[Batch], on_save: Callable[[], None] | None = None, quiet: bool = False) -> None:
-        """Train until the limit; ``on_save`` is called with the averaged weights in place, and at the end."""
+    def run(self, data: Iterable[Batch], on_save: Callable[[], None] | None = None, quiet: bool = False) -> None:
+        """Train until the limit; ``on_save`` is called with the averaged weights in place, and at the end.
+
+        Raises:
+            ConfigError: the data end before, or no loss of many batches in a row is a number.
+        """
+        batches = iter(data)
+        useless = 0
         last_save = time.monotonic()
         with tqdm(total=100.0, disable=quiet, unit="%", bar_format="{l_bar}{bar}| {postfix}") as bar:
             while (progress := self._progress()) < 1.0:
                 start = time.monotonic()
-                losses = self._train_batch(next(data), progress)
+                batch = next(batches, None)
+                if batch is None:
+                    self.save(on_save)
+                    raise ConfigError(
+                        f"data: they ended after {self.batches} batches, before the limits minutes="
+                        f"{self.config.minutes} and max_batches={self.config.max_batches}. Give an endless iterator."
+                    )
+                losses = self._train_batch(batch, progress)
+                useless = 0 if any(map(math.isfinite, losses)) else useless + 1
+                if useless >= _USELESS_BATCHES:
+                    raise ConfigError(
+                        f"loss: not a number in {useless} batches in a row. Look for NaN in the observations and the "
+                        f"ground truth, or lower learning_rate={self.config.learning_rate:g}."
+                    )
                 self.seconds += time.monotonic() - start
                 bar.update(100.0 * min(self._progress(), 1.0) - bar.n)
                 bar.set_postfix_str(self._describe(losses), refresh=False)
@@ -139,23 +161,23 @@ class StageTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         self.solver.train()
-        means: list[float] = []
+        means: list[Tensor] = []
         for t, updated in self.solver.training_steps(observation, initial, self.config.bfloat16):
             loss = self.loss(updated, ground_truth).mean()
             optimizer = self.optimizers[min(t, len(self.optimizers) - 1)]
             optimizer.zero_grad(set_to_none=True)
-            if bool(torch.isfinite(loss)):
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(self.solver.stage(t).parameters(), self.config.gradient_clip)
-                if bool(torch.isfinite(norm)):
-                    optimizer.step()
-            means.append(float(loss.detach()))
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.solver.stage(t).parameters(), self.config.gradient_clip)
+            if bool(torch.isfinite(loss + norm)):  # the one thing that waits for a GPU
+                optimizer.step()
+            means.append(loss.detach())
         self.solver.eval()
         self._update_average()
         self.batches += 1
         self.samples += len(initial)
-        self.losses.append(means[-1])
-        return means
+        losses: list[float] = torch.stack(means).tolist()
+        self.losses.append(losses[-1])
+        return losses
 
     def _update_average(self) -> None:
         decay = min(self.config.average_decay, (1 + self.batches) / (10 + self.batches))
@@ -199,12 +221,12 @@ class StageTrainer:
         if self.state_file is None or not self.state_file.is_file():
             raise CheckpointError(f"training state: no file '{self.state_file}'. Start without resuming first.")
         try:
-            state = torch.load(self.state_file, weights_only=True)
+            state = torch.load(self.state_file, weights_only=True, map_location="cpu")
             self.solver.stages.load_state_dict(state["weights"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-            self.average = state["average"]
+            self.average = {name: state["average"][name].to(value.device) for name, value in self.average.items()}
             self.batches, self.samples = state["batches"], state["samples"]
             self.seconds, self.losses = state["seconds"], state["losses"]
-        except (RuntimeError, KeyError, ValueError, EOFError) as cause:
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as cause:
             raise CheckpointError(f"training state '{self.state_file}': does not fit this solver ({cause}).") from cause

@@ -64,6 +64,23 @@ def test_zero_update_moves_nothing(case):
     assert torch.allclose(space.apply(x, torch.zeros(16, *space.update_shape)), x, atol=1e-6)
 
 
+def test_small_updates_can_be_learned(case):
+    """A stage whose last layer starts at zero gets a gradient."""
+    space, sample, _ = case
+    x = sample(4, torch.Generator().manual_seed(0))
+    update = torch.zeros(4, *space.update_shape, requires_grad=True)
+    space.apply(x, update).square().mul(torch.rand(x.shape)).sum().backward()
+    assert bool((update.grad.flatten(1).abs().amax(1) > 1e-4).all())
+
+
+@pytest.mark.parametrize("depth", [1e-3, 1.0, 1e5])
+@pytest.mark.parametrize("step", [-1e5, 1e5])
+def test_depth_stays_a_number(depth, step):
+    pose = make_pose_torch(torch.eye(3)[None], torch.tensor([[0.0, 0.0, depth]]))
+    moved = Se3ImageSpace().apply(pose, torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, step]]))
+    assert 0.0 < float(moved[0, 2, 3]) < math.inf
+
+
 @pytest.mark.parametrize("size", [0.1, 1.0, 5.0])
 def test_results_stay_inside(case, size):
     space, sample, inside = case

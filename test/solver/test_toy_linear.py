@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from dfips_ros.errors import CheckpointError, ConfigError
+from dfips_ros.errors import CheckpointError, ConfigError, ShapeError
 from dfips_ros.solver import FeedbackSolver, ResidualFeedback, SolverConfig, StageTrainer, TrainingConfig, VectorSpace
 
 A = torch.tensor([[2.0, 0.5, 0.0], [0.0, 1.5, -0.5], [0.3, 0.0, 1.0]])
@@ -118,6 +118,36 @@ def test_adaptive_update_rejects_nan():
     assert torch.equal(make(NanStage, num_stages=2).estimate(observation, initial).estimate, initial)
 
 
+def test_nan_is_never_the_best():
+    """Not as an estimate of a stage, and not as the initial one."""
+
+    class LateNan(LinearStage):
+        def forward(self, features):
+            update = super().forward(features)
+            return update if float(features.residual_norm.max()) > 1e-3 else update + float("nan")
+
+    truth = torch.ones(1, 3)
+    solver = make(lambda: LateNan(-torch.linalg.inv(A)), num_stages=3, adaptive=False, keep_best=True)
+    assert torch.allclose(solver.estimate(process(truth), torch.zeros(1, 3)).estimate, truth, atol=1e-3)
+
+    class Anew(LinearStage):
+        def forward(self, features):
+            return torch.ones(1, 3)
+
+    class FromNan(VectorSpace):
+        def apply(self, estimate, update):
+            return estimate.nan_to_num(0.0) + update
+
+    space = FeedbackSolver(ResidualFeedback(process), FromNan(3), Anew, SolverConfig(num_stages=1))
+    assert torch.equal(space.estimate(process(truth), torch.full((1, 3), float("nan"))).estimate, truth)
+
+
+def test_a_process_that_does_not_fit_the_observation():
+    solver = FeedbackSolver(ResidualFeedback(lambda x: x[:, :1]), VectorSpace(3), LinearStage, SolverConfig())
+    with pytest.raises(ShapeError, match=r"observation \(8,\).*\(8, 1\)"):
+        solver.estimate(torch.zeros(8), torch.zeros(8, 3))
+
+
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_residual_never_grows_with_the_adaptive_update_only(adaptive):
     torch.manual_seed(3)
@@ -219,6 +249,27 @@ def test_resume_without_a_state_says_so(tmp_path):
     trainer = StageTrainer(make(), distance, TrainingConfig(), tmp_path / "none.state")
     with pytest.raises(CheckpointError, match=r"none\.state"):
         trainer.resume()
+
+
+def test_resume_from_a_file_that_is_none(tmp_path):
+    file = tmp_path / "bad.state"
+    file.write_bytes(b"no state")
+    with pytest.raises(CheckpointError, match=r"bad\.state"):
+        StageTrainer(make(), distance, TrainingConfig(), file).resume()
+
+
+def test_data_that_end(tmp_path):
+    trainer = StageTrainer(make(), distance, TrainingConfig(minutes=None, max_batches=9), tmp_path / "a.state")
+    with pytest.raises(ConfigError, match="ended after 4 batches"):
+        trainer.run(list(itertools.islice(batches(), 4)), quiet=True)
+    trainer.resume()
+    assert trainer.batches == 4
+
+
+def test_a_loss_that_is_no_number():
+    trainer = StageTrainer(make(), lambda x, truth: distance(x, truth) * float("nan"), TrainingConfig())
+    with pytest.raises(ConfigError, match="not a number in 50 batches"):
+        trainer.run(batches(), quiet=True)
 
 
 def test_training_stops_on_time():
