@@ -72,8 +72,16 @@ class JointCommander:
         """Set the goal (n,); :meth:`start` comes first."""
         assert self.command is not None
         goal = np.array(positions, dtype=np.float64)
-        turn = np.remainder(goal - self.command + np.pi, 2 * np.pi) - np.pi
-        self.goal = np.where(self._wraps, self.command + turn, goal)
+        self.goal = np.where(self._wraps, self.command + self._way_to(goal), goal)
+
+    def way_to(self, positions: np.ndarray) -> np.ndarray:
+        """How far each joint of the command is from positions (n,), rad or m. -> (n,)."""
+        return np.abs(self._way_to(positions))
+
+    def _way_to(self, positions: np.ndarray) -> np.ndarray:
+        assert self.command is not None
+        way = np.array(positions, dtype=np.float64) - self.command
+        return np.where(self._wraps, np.remainder(way + np.pi, 2 * np.pi) - np.pi, way)
 
     def step(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         """Go on for one period. -> positions and mean velocities of the period, (n,) each."""

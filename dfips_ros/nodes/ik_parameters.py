@@ -43,7 +43,7 @@ class IkSolverParameters:
     max_joint_step: float = parameter(
         0.5,
         "A target whose solution moves a joint farther than this from where it is [rad or m] has no solution: no jumps "
-        "to another branch. 0: no such limit.",
+        "to another branch, and no arm that falls behind its targets. 0: no such limit.",
         low=0.0,
         high=100.0,
     )
@@ -51,7 +51,11 @@ class IkSolverParameters:
         0.5, "Targets that are older than this when they arrive are refused [s].", low=1e-3, high=3600.0, live=True
     )
     joint_states_timeout: float = parameter(
-        1.0, "Joint states older than this are no seed for a motion that begins [s].", low=1e-3, high=3600.0, live=True
+        1.0,
+        "Joint states older than this are no seed for a motion, and end one [s].",
+        low=1e-3,
+        high=3600.0,
+        live=True,
     )
     hold_time: float = parameter(
         0.5,

@@ -212,11 +212,20 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         answer.stages, answer.iterations, answer.restarts = solution.stages, solution.iterations, solution.restarts
         answer.solve_time = solution.solve_time
         self._health.solve_times.append(solution.solve_time)
-        if solution.success:
-            if commander.command is None:
-                commander.start(seed)
-            commander.head_for(solution.positions)
-            self._reached_since = None
+        if not solution.success:
+            return
+        if commander.command is None:
+            commander.start(seed)
+        behind = float(commander.way_to(solution.positions).max())
+        if parameters.max_joint_step and behind > parameters.max_joint_step + 1e-9:
+            answer.status = JointSolution.FAILED
+            answer.reason = (
+                f"a joint is {behind:.2f} behind, max_joint_step is {parameters.max_joint_step:g}: the targets move "
+                "faster than the arm may. Send slower ones, or raise max_joint_speed."
+            )
+            return
+        commander.head_for(solution.positions)
+        self._reached_since = None
 
     def _present(self) -> np.ndarray:
         """Where the joints are now."""
@@ -233,7 +242,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         if not missing:
             return ""
         topic = self.resolve_topic_name(IK_ENDPOINTS["joint_states"].topic)
-        return f"no position of {', '.join(missing)} on {topic} in the last {timeout:g} s: a motion cannot begin."
+        return f"no position of {', '.join(missing)} on {topic} in the last {timeout:g} s: the arm is not moved."
 
     # --- outputs
 
@@ -249,6 +258,10 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
     def _publish_command(self) -> None:
         parameters, commander = self.parameters, self._commander
         if parameters is None or commander is None or commander.goal is None:
+            return
+        if problem := self._joint_problem():
+            commander.stop()
+            self.log_throttled("error", problem, "joint_states")
             return
         now = time.monotonic()
         if not commander.moving:
@@ -294,8 +307,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
     def _publish_diagnostics(self) -> None:
         health, parameters, now = self._health, self.parameters, time.monotonic()
         health.lifecycle, health.problem = self.lifecycle, self.problem
-        moving = self._commander is not None and self._commander.goal is not None
-        problem = "" if parameters is None or moving else self._joint_problem()
+        problem = "" if parameters is None else self._joint_problem()
         hardware_id = parameters.tip if parameters is not None else ""
         status = health.message(self.get_fully_qualified_name(), hardware_id, now, problem, self._joints.age(now))
         message = DiagnosticArray(status=[status])

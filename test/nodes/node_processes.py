@@ -161,7 +161,7 @@ class ArmProcess(LifecycleProcess):
             self.joints.publish(message)
             time.sleep(0.05)
             own = told()[before:]
-            return len(own) >= 2 and not any("a motion cannot begin" in text for text in own[-2:])
+            return len(own) >= 2 and not any("the arm is not moved" in text for text in own[-2:])
 
         self.client.wait(heard, "joint states arrived", START)
 

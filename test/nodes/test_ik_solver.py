@@ -189,7 +189,28 @@ def test_without_joint_states_a_motion_cannot_begin(solver, arm, rest):
     solver.handshake()
     answer = solver.send(solver.target(arm.forward(rest)))
     assert answer.status == JointSolution.REFUSED and "no position of shoulder_pan, shoulder_lift" in answer.reason
-    solver.status(lambda s: s.level >= WARN and "a motion cannot begin" in s.message, "no joint states")
+    solver.status(lambda s: s.level >= WARN and "the arm is not moved" in s.message, "no joint states")
+
+
+def test_an_arm_that_does_not_tell_where_it_is_is_not_moved_on(solver, arm, rest):
+    assert solver.set_parameters(joint_states_timeout=0.4, max_joint_speed=0.1) == []
+    solver.be_at(arm.joint_names, rest)
+    answer = solver.send(solver.target(arm.forward(rest + 0.3)))
+    assert answer.status == JointSolution.SOLVED
+    solver.status(lambda s: s.level >= WARN and "the arm is not moved" in s.message, "no joint states")
+    solver.client.forget()
+    time.sleep(0.2)
+    assert received(solver, "command") == []
+
+
+def test_targets_that_run_away_from_the_arm(solver, arm, rest):
+    """Each is near the one before, which the arm has not reached."""
+    assert solver.set_parameters(max_joint_speed=0.01) == []
+    answers = [solver.send(solver.target(arm.forward(rest + 0.2 * i))) for i in (1, 2, 3, 4)]
+    assert [answer.status for answer in answers] == [JointSolution.SOLVED] * 2 + [JointSolution.FAILED] * 2
+    assert "behind, max_joint_step is 0.5" in answers[2].reason
+    commands = solver.client.wait(lambda: received(solver, "command"), "a command")
+    assert np.abs(np.array(commands[-1].position) - rest).max() < 0.4
 
 
 def test_a_dragged_marker_is_a_target(solver, arm, rest):
