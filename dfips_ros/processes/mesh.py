@@ -20,7 +20,8 @@ MAX_DIAMETER = 10.0  # metres; more than that is almost always a file in millime
 MIN_DIAMETER = 1e-3
 MAX_FILE_FACES = 5_000_000
 _AGGRESSIONS = (2, 4, 7)  # of the edge collapse: the gentler, the better the silhouette, but not all get to the number
-_HASTY_FACES = 100_000  # above, trying takes seconds
+_COLLAPSED_DIAMETER = 0.25  # metres, to which a mesh is scaled for it: its thresholds are absolute
+_COLLAPSED_FACES = 100_000  # of triangles much smaller than these it makes holes, and it takes seconds
 
 
 @dataclass(frozen=True)
@@ -151,18 +152,47 @@ def _check_metres(mesh: Mesh, max_diameter: float, unit: str | None) -> None:
         )
 
 
+def clustered(mesh: Mesh, faces: int) -> Mesh:
+    """A copy with very roughly ``faces`` faces: the vertices in a cell of a grid become one.
+
+    Parts thinner than a cell, some ``sqrt(2 area / faces)``, become flat; a mesh of nothing else is returned as it is.
+    (Rossignac and Borrel 1993)
+    """
+    vertices = mesh.vertices.astype(np.float64)
+    corners = vertices[mesh.faces]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    cell = max(np.sqrt(2.0 * area / faces), 1e-4 * mesh.diameter)
+    place = ((vertices - vertices.min(axis=0)) / cell).astype(np.int64)
+    count = place.max(axis=0) + 1
+    number = (place[:, 0] * count[1] + place[:, 1]) * count[2] + place[:, 2]
+    _, cluster, members = np.unique(number, return_inverse=True, return_counts=True)
+    middle = np.stack([np.bincount(cluster, vertices[:, k]) / members for k in range(3)], axis=1)
+    left = cluster[mesh.faces]
+    left = left[(left[:, 0] != left[:, 1]) & (left[:, 1] != left[:, 2]) & (left[:, 2] != left[:, 0])]
+    _, first = np.unique(np.sort(left, axis=1), axis=0, return_index=True)
+    if 2 * len(first) < faces:
+        return mesh
+    return Mesh(mesh.name, middle, left[np.sort(first)], path=mesh.path, scale=mesh.scale)
+
+
 def simplified(mesh: Mesh, max_faces: int) -> Mesh:
-    """Return ``mesh``, or a copy with about ``max_faces`` faces if it has more (quadric edge collapse)."""
+    """Return ``mesh``, or a copy with about ``max_faces`` faces if it has more (quadric edge collapse).
+
+    The same in every unit. A mesh of very many faces is :func:`clustered` first.
+    """
     check_range("max_faces", max_faces, 100, error=MeshError)
     if len(mesh.faces) <= max_faces:
         return mesh
     import trimesh
 
-    fine = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    most = max(_COLLAPSED_FACES, 4 * max_faces)
+    start = mesh if len(mesh.faces) <= most else clustered(mesh, most)
+    unit = _COLLAPSED_DIAMETER / mesh.diameter
+    fine = trimesh.Trimesh(unit * start.vertices.astype(np.float64), start.faces, process=False)
     fine.merge_vertices()
-    for aggression in _AGGRESSIONS if len(mesh.faces) <= _HASTY_FACES else _AGGRESSIONS[-1:]:
+    for aggression in _AGGRESSIONS:
         coarse = fine.simplify_quadric_decimation(face_count=int(max_faces), aggression=aggression)
         if len(coarse.faces) <= 1.1 * max_faces:
             break
     logger.info("mesh '%s': simplified from %d to %d faces.", mesh.name, len(mesh.faces), len(coarse.faces))
-    return Mesh(mesh.name, coarse.vertices, coarse.faces, path=mesh.path, scale=mesh.scale)
+    return Mesh(mesh.name, coarse.vertices / unit, coarse.faces, path=mesh.path, scale=mesh.scale)

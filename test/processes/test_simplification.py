@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from dfips_ros.processes.mesh import Mesh, load_mesh, simplified
+from dfips_ros.evaluation.bench_scaling import lumpy_mesh
+from dfips_ros.processes.mesh import Mesh, clustered, load_mesh, simplified
 from dfips_ros.processes.simplification import LEAST_IOU, silhouette_agreement, simplified_for_silhouettes
 from dfips_ros.tasks.object_pose.demo_data import demo_mesh_path
 
@@ -57,3 +58,30 @@ def test_agreement_is_one_with_itself_and_less_with_another():
     assert silhouette_agreement(sphere(), sphere()) == 1.0
     ball = sphere()
     assert silhouette_agreement(ball, Mesh("small", 0.9 * ball.vertices, ball.faces)) == pytest.approx(0.81, abs=0.03)
+
+
+@pytest.mark.parametrize("faces, scale", [(90_000, 0.05), (90_000, 1000.0), (180_000, 1.0)])
+def test_many_faces_in_any_unit(faces, scale):
+    """As a mesh file is loaded, then simulated: few faces, and the silhouette of the file."""
+    lump = lumpy_mesh(faces)
+    mesh = Mesh("lump", scale * lump.vertices, lump.faces)
+    loaded = simplified(mesh, 10_000)
+    assert len(loaded.faces) <= 11_000
+    coarse = simplified_for_silhouettes(loaded, 2000)
+    assert len(coarse.faces) <= 5000
+    assert silhouette_agreement(mesh, coarse) >= LEAST_IOU
+
+
+def test_clusters():
+    lump = lumpy_mesh(90_000)
+    coarse = clustered(lump, 10_000)
+    assert 5_000 < len(coarse.faces) < 20_000
+    assert silhouette_agreement(lump, coarse) >= LEAST_IOU
+    assert coarse.diameter == pytest.approx(lump.diameter, rel=0.02)
+
+
+def test_a_mesh_that_clusters_would_wipe_out_is_left_alone():
+    rng = np.random.default_rng(0)
+    corners = (rng.uniform(size=(2000, 1, 3)) + 1e-6 * rng.uniform(size=(2000, 3, 3))).reshape(-1, 3)
+    crumbs = Mesh("crumbs", corners, np.arange(6000).reshape(-1, 3))
+    assert clustered(crumbs, 100) is crumbs
