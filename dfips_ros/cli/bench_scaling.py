@@ -16,7 +16,7 @@ faces    the whole solve with a mesh file of 300 to a million faces, and one sil
 size     the whole solve of an image of 64x64 to 512x512, and the stages alone in a crop of that size
 batch    1 to 4096 poses at once, by the stages alone
 stages   1 to 7 (the last one that was trained is used again past it)
-objects  1 to 8 tracked side by side in one image
+objects  1 to 8 tracked in one image: in one batch, each in a thread, one after the other
 A row that would take longer than the budget gets fewer repeats, or none, and says so.
 
 examples:

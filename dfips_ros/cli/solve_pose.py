@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from ..tasks.object_pose import ObjectPoseEstimator
+    from ..tasks.object_pose.crop import covers_border
     from ..tasks.object_pose.models_info import load_symmetries
     from .files import read_camera, read_mask, read_pose, rectify, write_json
 
@@ -95,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
         write_json(options.json, solution_as_dict(options, estimator, solution, camera))
     if options.json != "-":
         print(describe(estimator, solution))
+    if covers_border(mask):
+        print("The mask covers most of the image's border: is it inverted, or the object too near?", file=sys.stderr)
     return 0
 
 
@@ -120,6 +123,7 @@ def solution_as_dict(
         "T_camera_object": solution.T_camera_object,
         "covariance": solution.covariance,
         "iou": float(solution.iou),
+        "truncated": solution.truncated,
         "residual_norms": [float(r) for r in solution.residual_norms],
         "solve_time": float(solution.solve_time),
         "history": list(solution.history),
@@ -146,6 +150,8 @@ def describe(estimator: ObjectPoseEstimator, solution: ObjectPoseSolution) -> st
         + " ".join(f"{np.degrees(d):.2f}" for d in deviation[3:]) + " deg",
         f"# silhouette IoU {solution.iou:.4f}, {1e3 * solution.solve_time:.1f} ms",
     ]  # fmt: skip
+    if solution.truncated:
+        lines.append("# the mask reaches the border of the image: part of the object may be unseen")
     if len(solution.alternatives):
         lines.append(f"# {len(solution.alternatives)} other poses explain the mask as well: see --json")
     return "\n".join(lines)

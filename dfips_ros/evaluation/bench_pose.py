@@ -18,13 +18,13 @@ from ..processes.contour import compare
 from ..processes.mesh import Mesh
 from ..processes.observation import SilhouetteObservation
 from ..processes.rasterizer import rasterize_numpy
+from ..processes.threads import one_compiled_thread
 from ..solver import FeedbackSolver, Solution
-from ..tasks.object_pose import ObjectPoseEstimator, Symmetries, estimator, rotation_error_deg
+from ..tasks.object_pose import ObjectPoseEstimator, Symmetries, mask_solve, rotation_error_deg
 from ..tasks.object_pose.compiled_stages import CompiledStages
 from ..tasks.object_pose.crop import VirtualCamera
 from ..tasks.object_pose.gauss_newton import ContourGaussNewton, moved
 from ..tasks.object_pose.hypotheses import repeated
-from ..tasks.object_pose.multi_tracker import one_compiled_thread
 from .bench_figures import (
     REST,
     WHOLE,
@@ -42,11 +42,11 @@ from .pose_trials import CAMERA, PoseTrialConfig, make_trials
 STAGES = "stages"  # taken apart below
 CONVERSION = "ROS conversion"
 SEAMS: Seams = {
-    "crop": [(estimator, "mask_bounds"), (estimator, "look_at_box"), (VirtualCamera, "warp")],
-    "observe": [(estimator, "observe")],
+    "crop": [(mask_solve, "mask_bounds"), (mask_solve, "look_at_box"), (VirtualCamera, "warp")],
+    "observe": [(mask_solve, "observe")],
     STAGES: [(CompiledStages, "estimate"), (FeedbackSolver, "estimate")],
     "polish": [(ContourGaussNewton, "estimate")],
-    "covariance": [(ObjectPoseEstimator, "_covariance")],
+    "covariance": [(mask_solve, "_covariances")],
 }
 PARTS = (WHOLE, CONVERSION, "crop", "observe", "simulate", "compare", "network", "update", "polish", "covariance", REST)
 PEERS = ("one_stage", "gauss_newton", "gauss_newton_8", "rapid_ols", "softras", "nmr", "ours", "ours_polish",

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,17 @@ from ..geometry import make_pose, random_rotations, so3_exp
 from ..processes.mesh import Mesh, simplified
 from ..processes.observation import observe
 from ..processes.silhouette import RasterRenderer
+from ..processes.threads import for_each_alone
 from ..solver import Solution
-from ..tasks.object_pose import EstimatorConfig, ObjectPoseEstimator, PoseTracker, Symmetries
+from ..tasks.object_pose import (
+    EstimatorConfig,
+    ObjectPoseEstimator,
+    PoseTracker,
+    Symmetries,
+    TrackerConfig,
+    TrackResult,
+    tracking_estimator_config,
+)
 from ..tasks.object_pose.compiled_stages import CompiledStages, can_compile
 from ..tasks.object_pose.estimator import DEFAULT_WEIGHTS
 from ..tasks.object_pose.multi_tracker import MultiTracker
@@ -47,7 +56,7 @@ class ScalingConfig:
         sizes: sides of square images and crops, pixels.
         batches: poses solved at once.
         stages: unrolled.
-        objects: tracked side by side.
+        objects: tracked in one image.
         repeats: solves in each row.
         budget: seconds; a row that would take longer gets fewer repeats, or none and says so.
         quick: leave out what takes long to make ready.
@@ -277,31 +286,76 @@ def _stages(config: ScalingConfig, device: str) -> Iterator[Figure]:
         yield milliseconds("solve without polish", seconds, at=count, note=note)
 
 
-def _objects(config: ScalingConfig, device: str) -> Iterator[Figure]:
-    """Several objects in one image, tracked side by side; each turns by itself."""
-    mesh = lumpy_mesh(5_000)
-    for count in config.objects:
-        trackers: MultiTracker[PoseTracker] = MultiTracker()
-        sequences = []
-        for number in range(count):
-            estimator = _estimator(mesh, config, device)
-            estimator.warm_up()
+Update = Callable[[MultiTracker[PoseTracker], dict[str, np.ndarray], float], Mapping[str, TrackResult | Exception]]
+
+
+def _in_threads(
+    trackers: MultiTracker[PoseTracker], masks: dict[str, np.ndarray], stamp: float
+) -> dict[str, TrackResult | Exception]:
+    """Each object from mask to pose by itself, several at a time."""
+    found: dict[str, TrackResult | Exception] = {}
+
+    def solve(i: int) -> None:
+        name = trackers.names[i]
+        found[name] = trackers[name].update(masks[name], CAMERA, stamp)
+
+    for_each_alone(len(trackers), solve)
+    return found
+
+
+WAYS: dict[str, Update] = {
+    "track, all objects": lambda trackers, masks, stamp: trackers.update(masks, CAMERA, stamp),
+    "track, all objects, each in a thread": _in_threads,
+    "track, all objects, one after the other": lambda trackers, masks, stamp: {
+        name: trackers[name].update(mask, CAMERA, stamp) for name, mask in masks.items()
+    },
+}
+
+
+class _Followed:
+    """Objects that are followed through sequences in one way; keeps how long each image took."""
+
+    def __init__(self, update: Update, estimators: list[ObjectPoseEstimator], sequences: list[list[View]]) -> None:
+        self._update, self._sequences, self._image = update, sequences, 0
+        self._trackers: MultiTracker[PoseTracker] = MultiTracker()
+        self.seconds: list[float] = []
+        for number, (estimator, views) in enumerate(zip(estimators, sequences, strict=True)):
             tracker = PoseTracker(estimator)
-            sequences.append(_turning(mesh, 40, seed=number))
-            tracker.set_pose(sequences[-1][0].T_true)
-            trackers.add(f"object_{number}", tracker)
+            tracker.set_pose(views[0].T_true)
+            self._trackers.add(f"object_{number}", tracker)
 
-        numbers = itertools.count()
+    def take(self, device: str) -> None:
+        """The next image."""
+        masks = {f"object_{n}": views[self._image % len(views)].mask for n, views in enumerate(self._sequences)}
+        self.seconds += measure(lambda _: self._work(masks), 1, device, warm_up=0)
+        self._image += 1
 
-        def work(_: int, trackers: Any = trackers, sequences: Any = sequences, numbers: Any = numbers) -> None:
-            i = next(numbers)
-            masks = {f"object_{n}": views[i % len(views)].mask for n, views in enumerate(sequences)}
-            for result in trackers.update(masks, CAMERA, i / RATE).values():
-                if isinstance(result, Exception):
-                    raise result
+    def _work(self, masks: dict[str, np.ndarray]) -> None:
+        for result in self._update(self._trackers, masks, self._image / RATE).values():
+            if isinstance(result, Exception):
+                raise result
 
-        seconds, note = _within_budget(config, work, device)
-        yield milliseconds("track, all objects", seconds, at=count, note=note)
+
+def _in_turns(ways: list[_Followed], device: str, first: int) -> None:
+    """The next image in all ways, each time another one first: what else the machine does meets all of them."""
+    for k in range(len(ways)):
+        ways[(first + k) % len(ways)].take(device)
+
+
+def _objects(config: ScalingConfig, device: str) -> Iterator[Figure]:
+    """Several objects in one image, each of which turns by itself: in one batch, and in other ways on these masks."""
+    settings = tracking_estimator_config(TrackerConfig())
+    meshes = [lumpy_mesh(3_000 + 500 * number) for number in range(max(config.objects))]
+    estimators = [_estimator(mesh, config, device, settings) for mesh in meshes]
+    for each in estimators:
+        each.warm_up()
+    sequences = [_turning(mesh, 40, seed=number) for number, mesh in enumerate(meshes)]
+    for count in config.objects:
+        ways = {name: _Followed(update, estimators[:count], sequences[:count]) for name, update in WAYS.items()}
+
+        _, note = _within_budget(config, partial(_in_turns, list(ways.values()), device), device)
+        for name, way in ways.items():
+            yield milliseconds(name, way.seconds[1:] or way.seconds, at=count, note=note)
 
 
 def _turning(mesh: Mesh, count: int, seed: int) -> list[View]:

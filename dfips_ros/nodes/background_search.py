@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
+from ..processes.threads import one_compiled_thread
 from ..tasks.object_pose import PoseTracker, TrackResult
-from ..tasks.object_pose.multi_tracker import one_compiled_thread
 
 # A search that is through so soon after the others [s] answers its own mask.
 GRACE_SECONDS = 0.005

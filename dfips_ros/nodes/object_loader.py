@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.task import Future
 
-from ..tasks.object_pose.multi_tracker import one_compiled_thread
+from ..processes.threads import one_compiled_thread
 
 
 class ObjectLoader:

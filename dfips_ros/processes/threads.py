@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numba as nb
 
@@ -35,3 +37,27 @@ def for_each(count: int, work: Callable[[int], None]) -> None:
     finally:
         for other in others:
             other.result()
+
+
+def for_each_alone(count: int, work: Callable[[int], None]) -> None:
+    """As :func:`for_each`; of several calls each keeps compiled code that it calls on its own thread."""
+    if count < 2:
+        for_each(count, work)
+        return
+
+    def alone(i: int) -> None:
+        with one_compiled_thread():
+            work(i)
+
+    for_each(count, alone)
+
+
+@contextlib.contextmanager
+def one_compiled_thread() -> Iterator[None]:
+    """Keep compiled code that is called from the present thread on it: the others have work of their own."""
+    threads: Any = nb.get_num_threads()
+    nb.set_num_threads(1)
+    try:
+        yield
+    finally:
+        nb.set_num_threads(threads)

@@ -10,10 +10,12 @@ from dfips_ros.solver import SolverConfig
 from dfips_ros.tasks.object_pose import (
     EstimatorConfig,
     ObjectPoseEstimator,
+    Symmetries,
     mask_iou,
     rotation_error_deg,
     translation_error,
 )
+from dfips_ros.tasks.object_pose.estimator import DEFAULT_WEIGHTS
 
 SIZE = (480, 640)
 
@@ -191,6 +193,15 @@ def test_without_a_search_a_far_initial_pose_ends_in_a_low_iou(bracket, one, cam
     far[:3, 3] = (5.0, 5.0, 0.5)
     solution = estimator.estimate(one[0], camera_matrix, far)
     assert np.isfinite(solution.T_camera_object).all() and solution.iou < 0.5
+
+
+def test_weights_are_read_once(bracket, tmp_path):
+    """Also where tensors are made of them later."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(DEFAULT_WEIGHTS.read_bytes())
+    one = ObjectPoseEstimator(bracket, file, device="cpu", symmetries=Symmetries.none())
+    file.unlink()
+    assert one.on_device().num_stages == one.num_stages
 
 
 def test_bad_files(bracket, tmp_path):

@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several objects side by side: each is answered as if it were alone."""
+"""Several objects in one batch: each is answered as if it were alone."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 
 import numba as nb
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial.transform import Rotation
 
-from dfips_ros.errors import ConfigError, MaskError
+from dfips_ros.errors import ConfigError, MaskError, PoseError
 from dfips_ros.geometry import make_pose
-from dfips_ros.tasks.object_pose import ObjectPoseEstimator, PoseTracker, tracking_estimator_config
-from dfips_ros.tasks.object_pose.multi_tracker import MultiTracker, one_compiled_thread
+from dfips_ros.processes.mesh import Mesh
+from dfips_ros.processes.threads import one_compiled_thread
+from dfips_ros.tasks.object_pose import (
+    ObjectPoseEstimator,
+    PoseTracker,
+    TrackState,
+    mask_solve,
+    multi_tracker,
+    tracking_estimator_config,
+)
+from dfips_ros.tasks.object_pose.mask_solve import MaskRequest, solve_masks
+from dfips_ros.tasks.object_pose.multi_tracker import MultiTracker
 from dfips_ros.tasks.object_pose.prediction import predict_pose, predicted_covariance
 from dfips_ros.tasks.object_pose.tracker import TrackerConfig
 
@@ -45,6 +57,12 @@ def two_threads():
     yield
     assert nb.get_num_threads() == 2
     nb.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread():
+    with one_compiled_thread():
+        yield
 
 
 def test_numbers_are_stable_and_never_used_twice():
@@ -108,21 +126,74 @@ def pose_at(step, x):
     return make_pose(turn, np.array([x + 0.004 * step, 0.01, 0.6]))
 
 
-def test_two_solvers_side_by_side_answer_as_each_alone(bracket, two_threads):
-    config = TrackerConfig()
-    estimators = [ObjectPoseEstimator(bracket, config=tracking_estimator_config(config)) for _ in range(3)]
-    trackers, alone = MultiTracker(), {"a": PoseTracker(estimators[2], config), "b": PoseTracker(estimators[2], config)}
-    for name, estimator in zip("ab", estimators, strict=False):
+@pytest.fixture(scope="module")
+def solvers(bracket):
+    """Estimators by name, of different meshes; ``rod`` may be turned about its axis."""
+    rod = trimesh.creation.cylinder(0.02, 0.14, sections=48)
+    box = trimesh.creation.box((0.1, 0.06, 0.03))
+    meshes = {"holder": bracket} | {n: Mesh(n, m.vertices, m.faces) for n, m in {"rod": rod, "box": box}.items()}
+    config = tracking_estimator_config(TrackerConfig())
+    return {name: ObjectPoseEstimator(mesh, device="cpu", config=config) for name, mesh in meshes.items()}
+
+
+PLACES = {"holder": -0.12, "rod": 0.0, "box": 0.12}
+
+
+def same(one, other):
+    """Whether two results tell the same, but for the time it took."""
+    assert (one.state, one.reason, one.stamp) == (other.state, other.reason, other.stamp)
+    assert (one.solution is None) == (other.solution is None)
+    if one.solution is not None:
+        a, b = asdict(one.solution), asdict(other.solution)
+        assert a.pop("solve_time") > 0 and b.pop("solve_time") > 0 and a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_allclose(np.asarray(a[key]), np.asarray(b[key]), rtol=0, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_objects_in_one_batch_answer_as_each_alone(solvers, threads, request, monkeypatch):
+    """Three meshes, one of which is symmetric; one is out of sight for a while and lost, so that it is searched for."""
+    if threads == 2:
+        request.getfixturevalue("two_threads")
+    else:
+        request.getfixturevalue("one_thread")
+    config = TrackerConfig(lost_frames=2)
+    trackers, alone, batches = MultiTracker(), {}, []
+
+    def solve_masks(requests, camera_matrix):
+        batches.append(len(requests))
+        return mask_solve.solve_masks(requests, camera_matrix)
+
+    monkeypatch.setattr(multi_tracker, "solve_masks", solve_masks)
+    for name, estimator in solvers.items():
         trackers.add(name, PoseTracker(estimator, config))
+        alone[name] = PoseTracker(estimator, config)
         for each in (trackers[name], alone[name]):
-            each.set_pose(pose_at(0, -0.12 if name == "a" else 0.12))
-    for step in range(4):
-        truth = {"a": pose_at(step, -0.12), "b": pose_at(step, 0.12)}
-        masks = {name: estimators[2].render_mask(pose, CAMERA, (240, 320)) for name, pose in truth.items()}
+            each.set_pose(pose_at(0, PLACES[name]))
+    for step in range(8):
+        masks = {n: each.render_mask(pose_at(step, PLACES[n]), CAMERA, (240, 320)) for n, each in solvers.items()}
+        masks["box"] &= not 2 <= step < 5
         found = trackers.update(masks, CAMERA, step / 30)
         for name, mask in masks.items():
-            expected = alone[name].update(mask, CAMERA, step / 30).solution.T_camera_object
-            np.testing.assert_allclose(found[name].solution.T_camera_object, expected, atol=1e-5)
+            same(found[name], alone[name].update(mask, CAMERA, step / 30))
+    assert found["box"].state == TrackState.TRACKING
+    assert batches == [3, 2, 2, 2, 2, 3, 3]  # none at the given poses; two while the box is unseen and when it is back
+
+
+def test_what_is_wrong_with_one_mask_is_its_own_error(solvers):
+    names = ["holder", "box", "rod"]
+    masks = [solvers[n].render_mask(pose_at(0, 0.0), CAMERA, (240, 320)) for n in names]
+    behind = pose_at(0, 0.0) * np.array([1, 1, -1, 1])[:, None]
+    requests = [
+        MaskRequest(solvers["holder"].object_solver, masks[0], pose_at(0, 0.01)),
+        MaskRequest(solvers["box"].object_solver, np.zeros((240, 320), bool), pose_at(0, 0.01)),
+        MaskRequest(solvers["rod"].object_solver, masks[2], np.stack([pose_at(0, 0.01), behind])),
+    ]
+    good, empty, wrong = solve_masks(requests, CAMERA)
+    expected = solvers["holder"].estimate(masks[0], CAMERA, pose_at(0, 0.01)).T_camera_object
+    np.testing.assert_array_equal(good.T_camera_object, expected)
+    assert isinstance(empty, MaskError) and "no pixel is set" in str(empty) and isinstance(wrong, PoseError)
+    assert all(isinstance(each, MaskError) for each in solve_masks(requests[1:2] * 2, CAMERA))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 3.0])

@@ -80,7 +80,9 @@ def test_no_prediction_over_a_gap_or_when_switched_off(camera_matrix):
     assert len(source.starts[2]) == 1
 
 
-@pytest.mark.parametrize("mask, word", [(np.zeros((60, 60), bool), "empty"), (np.eye(60) > 0, "tiny")])
+@pytest.mark.parametrize(
+    "mask, word", [(np.zeros((60, 60), bool), "empty"), (np.eye(60) > 0, "tiny"), (~MASK, "is it inverted")]
+)
 def test_unusable_masks_are_misses(camera_matrix, mask, word):
     source = Scripted([0.9] * 5)
     tracker = PoseTracker(source, TrackerConfig(lost_frames=2))

@@ -34,6 +34,13 @@ class VirtualCamera:
     camera_matrix: np.ndarray
     size: int
 
+    def resized(self, size: int, zoom: float = 1.0) -> VirtualCamera:
+        """The same camera with pixels of another size: side of the crop, and how much larger things are in it."""
+        focal = self.camera_matrix[0, 0] * zoom * size / self.size
+        center = (size - 1) / 2.0
+        matrix = np.array([[focal, 0, center], [0, focal, center], [0, 0, 1.0]])
+        return VirtualCamera(self.R_virtual_camera, matrix, size)
+
     def to_virtual(self, T_camera_object: np.ndarray) -> np.ndarray:
         """Poses (..., 4, 4) from the real to the virtual camera's frame."""
         return make_pose(self.R_virtual_camera, np.zeros(3)) @ T_camera_object
@@ -109,6 +116,12 @@ def mask_bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     if width == 0:
         raise MaskError("mask: no pixel is set. The object is out of view, or label_value is wrong.")
     return left, top, left + width - 1, top + height - 1
+
+
+def covers_border(mask: np.ndarray) -> bool:
+    """Whether most of the image's outermost pixels are set: an inverted mask, or an object that fills the view."""
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return 2 * np.count_nonzero(border) > border.size
 
 
 def look_at_box(

@@ -139,7 +139,7 @@ def moved(pose, u, out):
     for i in range(3):
         for j in range(3):
             out[i, j] = turn[i, 0] * pose[0, j] + turn[i, 1] * pose[1, j] + turn[i, 2] * pose[2, j]
-    growth = math.exp(u[5])
+    growth = math.exp(min(max(u[5], -10.0), 10.0))
     out[0, 3] = growth * (pose[0, 3] + u[3])
     out[1, 3] = growth * (pose[1, 3] + u[4])
     out[2, 3] = growth * pose[2, 3]

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Track several objects over a sequence of images: one tracker for each, solved side by side, without ROS."""
+"""Track several objects over a sequence of images: one tracker for each, solved in one batch, without ROS."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-import numba as nb
 import numpy as np
 
-from ...errors import ConfigError
-from ...processes.threads import for_each
-from .tracker import TrackerConfig, TrackResult
+from ...checks import check_camera_matrix, check_mask
+from ...errors import ConfigError, DfipsError
+from ...processes.threads import for_each_alone
+from .mask_solve import MaskRequest, ObjectPoseSolution, solve_masks
+from .tracker import PoseTracker, TrackerConfig, TrackResult
 
 SHARED_SEARCH_INTERVAL = 5  # masks
 
@@ -103,7 +104,10 @@ class MultiTracker(Generic[T]):
     def update(
         self, masks: Mapping[str, np.ndarray], camera_matrix: np.ndarray, stamp: float
     ) -> dict[str, TrackResult | Exception]:
-        """Take the masks of one image. Objects are solved on as many threads as numba may use.
+        """Take the masks of one image, on as many threads as numba may use.
+
+        Objects that are tracked and seen are solved in one batch. One that is not (it is searched for), or that its
+        solve leaves in doubt, takes a path of its own beside the others.
 
         Args:
             masks: (H, W) for each object that this image tells about.
@@ -118,33 +122,40 @@ class MultiTracker(Generic[T]):
         """
         trackers = {name: self[name] for name in masks}
         found: dict[str, TrackResult | Exception] = {}
+        solved = solve_ordinary(trackers, masks, camera_matrix, stamp)
 
         def solve(name: str) -> None:
             try:
-                found[name] = trackers[name].update(masks[name], camera_matrix, stamp)
+                tracker, mask = trackers[name], masks[name]
+                if isinstance(tracker, PoseTracker):
+                    found[name] = tracker.update(mask, camera_matrix, stamp, solved.get(name))
+                else:
+                    found[name] = tracker.update(mask, camera_matrix, stamp)
             except Exception as error:
                 found[name] = error
 
-        # An object that is out of sight takes no time: what is seen is all that the threads are shared among.
-        seen = [name for name in masks if np.asarray(masks[name]).any()]
-        for name in set(masks) - set(seen) if len(seen) > 1 else masks:
+        # What is solved, or out of sight, takes no time: the threads are shared among the rest.
+        rest = [name for name in masks if name not in solved and np.asarray(masks[name]).any()]
+        for name in set(masks) - set(rest):
             solve(name)
-        if len(seen) > 1:
-
-            def solve_alone(i: int) -> None:
-                with one_compiled_thread():
-                    solve(seen[i])
-
-            for_each(len(seen), solve_alone)
+        for_each_alone(len(rest), lambda i: solve(rest[i]))
         return {name: found[name] for name in masks}
 
 
-@contextlib.contextmanager
-def one_compiled_thread() -> Iterator[None]:
-    """Keep compiled code that is called from the present thread on it: the others have work of their own."""
-    threads: Any = nb.get_num_threads()
-    nb.set_num_threads(1)
-    try:
-        yield
-    finally:
-        nb.set_num_threads(threads)
+def solve_ordinary(
+    trackers: Mapping[str, Tracker], masks: Mapping[str, np.ndarray], camera_matrix: np.ndarray, stamp: float
+) -> dict[str, ObjectPoseSolution | Exception]:
+    """Solve the masks of those objects that are just followed, in one batch; nothing where it would be one alone."""
+    requests: dict[str, MaskRequest] = {}
+    for name, tracker in trackers.items():
+        solver = getattr(getattr(tracker, "estimator", None), "object_solver", None)
+        if not isinstance(tracker, PoseTracker) or solver is None or not solver.is_compiled:
+            continue
+        with contextlib.suppress(DfipsError):  # the tracker itself tells what is wrong
+            mask, matrix = check_mask(masks[name]), check_camera_matrix(camera_matrix)
+            starts = tracker.ordinary_starts(mask, stamp)
+            if starts is not None:
+                requests[name] = MaskRequest(solver, mask, starts)
+    if len(requests) < 2:
+        return {}
+    return dict(zip(requests, solve_masks(list(requests.values()), matrix), strict=True))

@@ -24,8 +24,8 @@ from .mesh_set import MeshSet, surface_samples
 
 DEPTH_LOSS_WEIGHT = 2.0
 __all__ = [
-    "ContourFeedback", "ImageFeedback", "MeshSet", "load_solver", "make_solver", "perturbed", "pose_loss",
-    "surface_samples",
+    "ContourFeedback", "ImageFeedback", "MeshSet", "difference_images", "load_solver", "make_solver", "perturbed",
+    "pose_loss", "surface_samples",
 ]  # fmt: skip
 
 
@@ -63,15 +63,19 @@ class ImageFeedback:
     def __call__(self, observation: SilhouetteObservation, estimate: Tensor) -> FeedbackFeatures:
         """B observations and poses (B, 4, 4) of the normalised object -> features on the estimate's device."""
         out = compare(self.meshes.packed, self.meshes.surface, observation, estimate)
-        depth = out["depth"].to(estimate.device)
-        valid = observation.valid.to(estimate.device).float()
-        observed = observation.mask.to(estimate.device).float() * valid
-        simulated = (depth > 0).float() * valid
-        relative = torch.where(depth > 0, depth - estimate[:, 2, 3, None, None], torch.zeros_like(depth))
-        images = torch.stack([observed, simulated, simulated - observed, 2.0 * relative], dim=1)
-        focal = observation.camera[:, 0, 0].to(estimate.device)
-        scale = (focal / estimate[:, 2, 3] / 64.0)[:, None]
+        images, scale = difference_images(observation, out["depth"].to(estimate.device), estimate)
         return FeedbackFeatures({"images": images, "scale": scale}, out["norm"].to(estimate.device))
+
+
+def difference_images(observation: SilhouetteObservation, depth: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
+    """What an image stage sees of simulated depths (B, S, S): images (B, 4, S, S), and diameters in crops (B, 1)."""
+    valid = observation.valid.to(estimate.device).float()
+    observed = observation.mask.to(estimate.device).float() * valid
+    simulated = (depth > 0).float() * valid
+    relative = torch.where(depth > 0, depth - estimate[:, 2, 3, None, None], torch.zeros_like(depth))
+    focal = observation.camera[:, 0, 0].to(estimate.device)
+    images = torch.stack([observed, simulated, simulated - observed, 2.0 * relative], dim=1)
+    return images, (focal / estimate[:, 2, 3] / 64.0)[:, None]
 
 
 def make_solver(config: ObjectPoseConfig, meshes: MeshSet) -> FeedbackSolver:
@@ -87,19 +91,19 @@ def make_solver(config: ObjectPoseConfig, meshes: MeshSet) -> FeedbackSolver:
 
 
 def load_solver(
-    weights: str | Path, meshes: Sequence[Mesh], solver: SolverConfig | None = None
+    weights: str | Path | Checkpoint, meshes: Sequence[Mesh], solver: SolverConfig | None = None
 ) -> tuple[FeedbackSolver, ObjectPoseConfig, Checkpoint]:
     """A solver from a weights file.
 
     Args:
-        weights: safetensors file of the object pose task.
+        weights: safetensors file of the object pose task, or what was read from one, as tensors or arrays.
         meshes: what may be seen.
         solver: replaces how the stages are unrolled (not how many networks there are).
 
     Raises:
         CheckpointError: the file does not fit.
     """
-    checkpoint = load_checkpoint(weights, kind="object_pose")
+    checkpoint = weights if isinstance(weights, Checkpoint) else load_checkpoint(weights, kind="object_pose")
     config = ObjectPoseConfig.from_dict(checkpoint.config)
     if solver is not None:
         trained = config.solver
@@ -108,9 +112,10 @@ def load_solver(
         )
     built = make_solver(config, MeshSet(meshes, config.simulation_faces))
     try:
-        built.stages.load_state_dict(checkpoint.weights)
+        built.stages.load_state_dict({name: torch.as_tensor(value) for name, value in checkpoint.weights.items()})
     except RuntimeError as cause:
-        raise CheckpointError(f"weights '{weights}': do not fit the network of their own config ({cause}).") from cause
+        named = "" if isinstance(weights, Checkpoint) else f" '{weights}'"
+        raise CheckpointError(f"weights{named}: do not fit the network of their own config ({cause}).") from cause
     built.eval()
     return built, config, checkpoint
 

@@ -13,6 +13,7 @@ import numpy as np
 from ...checks import check_camera_matrix, check_mask, check_pose, check_pose_in_view, check_range
 from ...errors import ConfigError, MaskError, PoseError
 from ...geometry import rotation_angle
+from .crop import covers_border
 from .estimator import ObjectPoseSolution
 from .hypotheses import EstimatorConfig
 from .prediction import predict_pose
@@ -168,13 +169,28 @@ class PoseTracker:
         self._given = pose
         self.reason = "a pose was set; waiting for a mask"
 
-    def update(self, mask: np.ndarray, camera_matrix: np.ndarray, stamp: float) -> TrackResult:
+    def ordinary_starts(self, mask: np.ndarray, stamp: float) -> np.ndarray | None:
+        """Poses (K, 4, 4) that :meth:`update` would start from; None where it does not just follow a seen object."""
+        if self.state != TrackState.TRACKING or stamp < self._last_stamp:
+            return None
+        if self._is_old(stamp) or np.count_nonzero(mask) < self.config.min_mask_pixels or covers_border(mask):
+            return None
+        return np.stack(self._starts(stamp))
+
+    def update(
+        self,
+        mask: np.ndarray,
+        camera_matrix: np.ndarray,
+        stamp: float,
+        solved: ObjectPoseSolution | Exception | None = None,
+    ) -> TrackResult:
         """Take one mask.
 
         Args:
             mask: (H, W) bool or integer, non-zero on the object.
             camera_matrix: (3, 3).
             stamp: time of the mask, seconds. One older than the last (a bag that starts again) resets the track.
+            solved: what the estimator made of this mask from :meth:`ordinary_starts`, where it was asked before.
 
         Raises:
             MaskError, CameraError: the input is of the wrong kind. A mask that is empty or tiny is no error but a miss.
@@ -188,16 +204,23 @@ class PoseTracker:
         if pixels < self.config.min_mask_pixels:
             what = "the mask is empty" if pixels == 0 else f"the mask is tiny ({pixels} pixels)"
             return self._miss(f"{what}, at least {self.config.min_mask_pixels} pixels are needed", stamp)
+        if covers_border(seen):
+            why = "the mask covers most of the image's border: is it inverted, or the object too near?"
+            return self._miss(why, stamp)
         self._forget_old(stamp)
         try:
             if self.state == TrackState.TRACKING:
-                return self._track(seen, matrix, stamp)
+                return self._track(seen, matrix, stamp, solved)
             return self._search(seen, matrix, stamp)
         except (MaskError, PoseError) as error:  # a pose of the tracker's own that cannot be started from is a miss too
             return self._miss(str(error), stamp)
 
-    def _track(self, mask: np.ndarray, matrix: np.ndarray, stamp: float) -> TrackResult:
-        solution = self.estimator.estimate(mask, matrix, initial=np.stack(self._starts(stamp)))
+    def _track(
+        self, mask: np.ndarray, matrix: np.ndarray, stamp: float, solved: ObjectPoseSolution | Exception | None
+    ) -> TrackResult:
+        if isinstance(solved, Exception):
+            raise solved
+        solution = solved or self.estimator.estimate(mask, matrix, initial=np.stack(self._starts(stamp)))
         self._doubts = 0 if self._as_usual(solution) else self._doubts + 1
         if self.config.review_frames and self._doubts and self._doubts % self.config.review_frames == 0:
             # Around the last good pose alone: a search from nothing takes so long that masks would be dropped.
@@ -300,8 +323,12 @@ class PoseTracker:
         self.reason = why
         return TrackResult(self.state, why, None, stamp)
 
+    def _is_old(self, stamp: float) -> bool:
+        """Whether the last pose is from too long ago."""
+        return bool(self._poses) and stamp - self._poses[-1][0] > self.config.max_gap
+
     def _forget_old(self, stamp: float) -> None:
-        if self._poses and stamp - self._poses[-1][0] > self.config.max_gap:
+        if self._is_old(stamp):
             self._poses, self._good, self._level, self._doubts = [], None, 0.0, 0
             if self.state == TrackState.TRACKING:
                 self.state, self.reason = TrackState.LOST, f"no mask for more than {self.config.max_gap} s"
