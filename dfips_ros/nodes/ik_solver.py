@@ -214,7 +214,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         self._health.solve_times.append(solution.solve_time)
         if not solution.success:
             return
-        if commander.command is None:
+        if commander.goal is None:  # a motion begins where the joints are
             commander.start(seed)
         behind = float(commander.way_to(solution.positions).max())
         if parameters.max_joint_step and behind > parameters.max_joint_step + 1e-9:

@@ -203,6 +203,20 @@ def test_an_arm_that_does_not_tell_where_it_is_is_not_moved_on(solver, arm, rest
     assert received(solver, "command") == []
 
 
+def test_after_a_refused_target_a_motion_begins_at_the_joints(solver, arm, rest):
+    """The solution is near its seed, which was clipped to the limits, but farther from where the joint is."""
+    start = rest.copy()
+    start[5] = 3.12
+    solver.be_at(arm.joint_names, start)
+    goal = start - [0, 0, 0, 0, 0, 0.51]
+    assert solver.send(solver.target(arm.forward(goal))).status == JointSolution.FAILED
+    solver.be_at(arm.joint_names, rest)
+    answer = solver.send(solver.target(arm.forward(rest + 0.1)))
+    assert answer.status == JointSolution.SOLVED
+    first = solver.client.wait(lambda: received(solver, "command"), "a command")[0]
+    assert np.abs(np.array(first.position) - rest).max() <= 0.02 + 1e-9
+
+
 def test_targets_that_run_away_from_the_arm(solver, arm, rest):
     """Each is near the one before, which the arm has not reached."""
     assert solver.set_parameters(max_joint_speed=0.01) == []

@@ -196,6 +196,22 @@ def test_what_is_wrong_with_one_mask_is_its_own_error(solvers):
     assert all(isinstance(each, MaskError) for each in solve_masks(requests[1:2] * 2, CAMERA))
 
 
+def test_a_defect_after_the_solve_of_one_is_its_own_error(solvers, monkeypatch):
+    pose = pose_at(0, 0.0)
+    masks = {name: solvers[name].render_mask(pose, CAMERA, (240, 320)) for name in ("holder", "box")}
+    requests = [MaskRequest(solvers[name].object_solver, mask, pose_at(0, 0.01)) for name, mask in masks.items()]
+    compare, box = mask_solve.compare_contours, solvers["box"].object_solver.hypotheses.meshes.packed
+
+    def broken(packed, *arguments):
+        if packed is box:
+            raise ValueError("of the box")
+        return compare(packed, *arguments)
+
+    monkeypatch.setattr(mask_solve, "compare_contours", broken)
+    good, wrong = solve_masks(requests, CAMERA)
+    assert good.iou > 0.9 and isinstance(wrong, ValueError)
+
+
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 3.0])
 def test_prediction_goes_on_as_before(ratio):
     center = np.array([0.02, -0.01, 0.03])

@@ -219,12 +219,16 @@ def _solve_views(
 
     for_each_alone(len(requests), solve)
     good = [i for i, each in enumerate(found) if isinstance(each, _Solved)]
-    if good:
-        solved = [found[i] for i in good]
-        finished = _finish([requests[i].solver for i in good], [views[i].starts for i in good], solved,
-                           frames.take(good), begin)  # fmt: skip
-        for i, solution in zip(good, finished, strict=True):
-            found[i] = solution
+
+    def finish(some: Sequence[int]) -> list[ObjectPoseSolution]:
+        solvers, given = [requests[i].solver for i in some], [views[i].starts for i in some]
+        return _finish(solvers, given, [found[i] for i in some], frames.take(some), begin)
+
+    finished = _attempt(finish, good) if good else []
+    if isinstance(finished, Exception):  # of one of them
+        finished = [each[0] if isinstance(each := _attempt(finish, [i]), list) else each for i in good]
+    for i, solution in zip(good, finished, strict=True):
+        found[i] = solution
     return found
 
 
