@@ -33,15 +33,19 @@ def check_shape(name: str, array: object, shape: tuple[int | None, ...]) -> None
 
 
 def check_range(
-    name: str, value: float, low: float | None = None, high: float | None = None, error: type = ConfigError
-) -> float:
-    """Return ``value`` if it is finite and within ``[low, high]``, else raise ``error``."""
-    number = float(value)
+    name: str, value: float, low: float | None = None, high: float | None = None, error: type = ConfigError,
+    whole: bool = False,
+) -> float:  # fmt: skip
+    """Return ``value`` if it is finite and within ``[low, high]`` (and whole, if asked for), else raise ``error``."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
     too_low = low is not None and number < low
     too_high = high is not None and number > high
-    if not np.isfinite(number) or too_low or too_high:
+    if not np.isfinite(number) or too_low or too_high or (whole and number != int(number)):
         span = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
-        raise error(f"{name}={value!r}: expected a finite number in {span}.")
+        raise error(f"{name}={value!r}: expected a {'whole' if whole else 'finite'} number in {span}.")
     return number
 
 

@@ -11,6 +11,8 @@ __all__ = ["CLOCK_JUMP_SECONDS", "MAX_LAG_SECONDS", "MAX_SEQUENCE_GAP", "Arrival
 
 # A stamp that is further behind the node's clock than this is of another clock.
 MAX_LAG_SECONDS = 1.0
+# No mask waits longer than this for its turn; one that seems to was stamped by a clock that has been set back since.
+MAX_WAIT_SECONDS = 10.0
 
 
 class ResetBarrier:
@@ -39,6 +41,10 @@ class ResetBarrier:
             clock: now on the node's clock.
             received: on the computer's clock, None where unknown.
         """
-        if stamp is not None and 0.0 <= clock - stamp <= MAX_LAG_SECONDS and stamp < self._clock:
+        if stamp is not None and 0.0 <= clock - stamp <= MAX_LAG_SECONDS and _just_before(stamp, self._clock):
             return True
-        return received is not None and received < self._system
+        return received is not None and _just_before(received, self._system)
+
+
+def _just_before(time: float, reset: float) -> bool:
+    return 0.0 < reset - time <= MAX_WAIT_SECONDS

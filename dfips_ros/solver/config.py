@@ -34,8 +34,8 @@ class SolverConfig:
     enough: float = 0.0
 
     def __post_init__(self) -> None:
-        check_range("num_stages", self.num_stages, 1, 1000)
-        check_range("max_scalings", self.max_scalings, 0, 20)
+        check_range("num_stages", self.num_stages, 1, 1000, whole=True)
+        check_range("max_scalings", self.max_scalings, 0, 20, whole=True)
         check_range("scaling", self.scaling, 1e-6, 1.0 - 1e-6)
         check_range("tolerance", self.tolerance, 0.0)
         check_range("enough", self.enough, 0.0)

@@ -178,6 +178,8 @@ def test_several_objects():
         (7.0, 100.1, 4.9, True),  # received before the reset, at 5 on the computer's clock
         (None, 100.1, 4.9, True),
         (100.3, 100.1, None, False),
+        (None, 100.1, -3600.0, False),  # the computer's clock was set back by an hour since
+        (20.0, 20.1, None, False),  # the node's clock was
     ],
 )
 def test_masks_from_before_a_reset(stamp, clock, received, stale):

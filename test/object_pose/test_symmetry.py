@@ -93,6 +93,7 @@ def test_bop_entries():
     "entry",
     [
         {"symmetries_discrete": [[1, 2, 3]]}, {"symmetries_discrete": [[2.0] * 16]},
+        {"symmetries_discrete": [np.diag([-1.0, 1.0, 1.0, 1.0]).ravel().tolist()]},
         {"symmetries_continuous": [{"axis": [0, 0, 0]}]},
     ],
 )  # fmt: skip

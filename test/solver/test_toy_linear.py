@@ -227,7 +227,7 @@ def test_training_resumes_where_it_stopped(tmp_path):
     first = StageTrainer(make(num_stages=2), distance, config, state)
     data = batches()
     for _ in range(25):
-        first._train_batch(next(data), first._progress())
+        first.train_batch(next(data), first._progress())
     first.save()
     second_solver = make(num_stages=2)
     second = StageTrainer(second_solver, distance, config, state)
@@ -280,8 +280,12 @@ def test_training_stops_on_time():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"num_stages": 0}, {"scaling": 0.0}, {"scaling": 1.5}, {"max_scalings": -1}, {"tolerance": -0.1}]
-)
+    "bad",
+    [
+        {"num_stages": 0}, {"num_stages": 2.5}, {"num_stages": "five"}, {"scaling": 0.0}, {"scaling": 1.5},
+        {"max_scalings": -1}, {"tolerance": -0.1},
+    ],
+)  # fmt: skip
 def test_solver_config_rejects(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         SolverConfig(**bad)

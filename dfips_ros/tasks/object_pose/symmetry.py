@@ -65,7 +65,8 @@ class Symmetries:
                 raise ConfigError(f"symmetries_discrete: expected 16 numbers, got {matrix.size}.")
             matrix = matrix.reshape(4, 4).copy()
             matrix[:3, 3] *= scale
-            if np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-3:
+            turn = matrix[:3, :3]
+            if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3 or np.linalg.det(turn) < 0:
                 raise ConfigError(f"symmetries_discrete: expected a rotation, got {matrix[:3, :3].tolist()}.")
             discrete.append(matrix)
         axes, offsets = [], []
