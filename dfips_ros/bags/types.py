@@ -13,6 +13,11 @@ from ..errors import DfipsError, require
 from ..geometry import quaternion_xyzw_from_matrix
 
 PACKAGE = "dfips_ros"
+# Of vision_msgs 4, which is not among the types of a plain ROS 2.
+VISION = {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    "vision_msgs/msg/LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
+}
 
 
 class BagError(DfipsError):
@@ -37,6 +42,8 @@ def typestore() -> Any:
 
     store = get_typestore(Stores.ROS2_JAZZY)
     types: dict[str, Any] = {}
+    for name, text in VISION.items():
+        types.update(get_types_from_msg(text, name))
     for file in sorted(_definitions().glob("*.msg")):
         types.update(get_types_from_msg(file.read_text(), f"{PACKAGE}/msg/{file.stem}"))
     store.register(types)

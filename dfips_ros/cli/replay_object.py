@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bags.types import make, pose_message
 from ..errors import DfipsError
-from ..messages.image import mask_of_labels
+from ..messages.labels import selection_in_words
 from ..tasks.object_pose import ObjectPoseEstimator, ObjectPoseSolution, PoseTracker, TrackResult, TrackState
 
 BORDER = "the mask touches the image border: part of the object may be unseen"
@@ -48,7 +48,7 @@ class ReplayedObject:
         name: in messages and TF.
         estimator: of the object.
         tracker: around ``estimator``.
-        mask_mode, label_value: as the node's parameters of these names.
+        mask_mode, label_value, class_name: as the node's parameters of these names.
 
     Attributes:
         number: as the node numbers its objects.
@@ -62,9 +62,11 @@ class ReplayedObject:
         tracker: PoseTracker,
         mask_mode: str = "binary",
         label_value: int = 1,
+        class_name: str = "",
     ) -> None:
         self.name, self.estimator, self.tracker = name, estimator, tracker
-        self._mask_mode, self._label_value = mask_mode, label_value
+        self.mask_mode, self.label_value, self.class_name = mask_mode, label_value, class_name
+        self.selection = selection_in_words(mask_mode, label_value, class_name)
         self.number = 1
         self.frames: list[Frame] = []
         self._state, self._failures = TrackState.INITIALISING, 0
@@ -74,14 +76,6 @@ class ReplayedObject:
         """Begin anew; the frames stay."""
         self.tracker.reset()
         self._state, self._failures, self._last_pose = TrackState.INITIALISING, 0, None
-
-    def mask(self, labels: np.ndarray, encoding: str) -> np.ndarray:
-        """The object's pixels (H, W) bool of a label image.
-
-        Raises:
-            EncodingError: its label cannot occur in this encoding.
-        """
-        return mask_of_labels(labels, self._mask_mode, self._label_value, encoding)
 
     def answer(self, result: TrackResult | Exception, mask: np.ndarray | None, time: int, header: Any) -> Any:
         """Keep what a mask told, and give it as TrackedObject; ``solve_time`` is 0.

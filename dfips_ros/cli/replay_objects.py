@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from ..errors import ConfigError
+from ..messages.labels import selection_in_words
+from ..messages.uri import path_from_uri
 from ..tasks.object_pose import ObjectPoseEstimator, PoseTracker, TrackerConfig, tracking_estimator_config
 from ..tasks.object_pose.models_info import load_symmetries
 from ..tasks.object_pose.multi_tracker import shared_config
@@ -25,14 +26,25 @@ TRACKER_KINDS = {"lost_iou": float, "lost_frames": int, "init_iou": float, "min_
 
 @dataclass(frozen=True)
 class ObjectOptions:
-    """What is told of one object. ``label_value`` None: every non-zero pixel of a mask is the object."""
+    """What is told of one object. Without label and class every non-zero pixel of a mask is the object."""
 
     name: str
     mesh: Path
     scale: float = 1.0
     label_value: int | None = None
+    class_name: str = ""
     models_info: Path | None = None
     models_info_key: str = ""
+
+    @property
+    def mask_mode(self) -> str:
+        """As the node's parameter: a label goes before a class."""
+        return "label" if self.label_value is not None else "class" if self.class_name else "binary"
+
+    @property
+    def selection(self) -> str:
+        """Which pixels are the object's, in words."""
+        return selection_in_words(self.mask_mode, self.label_value or 0, self.class_name)
 
 
 def chosen_objects(options: argparse.Namespace) -> tuple[tuple[ObjectOptions, ...], TrackerConfig]:
@@ -42,8 +54,8 @@ def chosen_objects(options: argparse.Namespace) -> tuple[tuple[ObjectOptions, ..
         ConfigError: options or file are wrong.
     """
     if options.objects is not None:
-        for name, default in (("name", None), ("label", None), ("models_info", None), ("scale", 1.0)):
-            if getattr(options, name) != default:
+        for name in ("name", "label", "class_name", "models_info", "scale"):
+            if getattr(options, name) != (1.0 if name == "scale" else None):
                 option = name.replace("_", "-")
                 raise ConfigError(f"--{option} {getattr(options, name)}: tells of a single object; with --objects the "
                                   "file tells it of each.")  # fmt: skip
@@ -52,8 +64,9 @@ def chosen_objects(options: argparse.Namespace) -> tuple[tuple[ObjectOptions, ..
         raise ConfigError(f"--name {options.name!r}: expected a name that does not begin with '/', as a frame of tf2.")
     if options.models_info_key and options.models_info is None:
         raise ConfigError("--models-info-key belongs to --models-info FILE, which has the entry. Give both.")
-    name = options.name or options.mesh.stem
-    one = ObjectOptions(name, options.mesh, options.scale, options.label, options.models_info,
+    mesh = _file(f"--mesh {options.mesh}", str(options.mesh))
+    name = options.name or mesh.stem
+    one = ObjectOptions(name, mesh, options.scale, options.label, options.class_name or "", options.models_info,
                         options.models_info_key or "")  # fmt: skip
     return (one,), TrackerConfig()
 
@@ -82,9 +95,9 @@ def read_objects(path: Path) -> tuple[tuple[ObjectOptions, ...], TrackerConfig]:
             own[name][parameter] = _typed(path, key, value, KINDS[parameter])
     objects = tuple(_object(path, name, own[name], len(names) > 1) for name in names)
     for i, one in enumerate(objects):
-        twin = next((other for other in objects[:i] if other.label_value == one.label_value), None)
+        twin = next((other for other in objects[:i] if other.selection == one.selection), None)
         if twin is not None:
-            raise ConfigError(f"objects '{path}': '{twin.name}' and '{one.name}' have label_value {one.label_value}; "
+            raise ConfigError(f"objects '{path}': '{twin.name}' and '{one.name}' have {one.selection}; "
                               "expected one of its own for each.")  # fmt: skip
     limits = {name: _typed(path, name, given[name], kind) for name, kind in TRACKER_KINDS.items() if name in given}
     return objects, TrackerConfig(**limits)
@@ -130,25 +143,24 @@ def _object(path: Path, name: str, own: Mapping[str, Any], several: bool) -> Obj
     if not own.get("mesh"):
         raise ConfigError(f"objects '{path}': objects.{name}.mesh: expected a mesh file.")
     label = own.get("label_value") or None  # 0: not told, as for the node
-    if label is None and (several or own.get("class_name")):
-        raise ConfigError(f"objects '{path}': objects.{name}.label_value: expected the value of its pixels. (A replay "
-                          "does not look up class_name.)")  # fmt: skip
+    class_name = own.get("class_name", "")
+    if label is None and not class_name and several:
+        raise ConfigError(f"objects '{path}': objects.{name}.label_value: expected the value of its pixels, or a "
+                          "class_name.")  # fmt: skip
     info = own.get("models_info")
     return ObjectOptions(
-        name, _file(path, f"objects.{name}.mesh", own["mesh"]), own.get("mesh_scale", 1.0), label,
-        _file(path, f"objects.{name}.models_info", info) if info else None, own.get("models_info_key", ""),
+        name, _file(f"objects '{path}': objects.{name}.mesh={own['mesh']!r}", own["mesh"]), own.get("mesh_scale", 1.0),
+        label, class_name, _file(f"objects '{path}': objects.{name}.models_info={info!r}", info) if info else None,
+        own.get("models_info_key", ""),
     )  # fmt: skip
 
 
-def _file(path: Path, key: str, text: str) -> Path:
-    """A path, or a file:// URI."""
-    uri = urlparse(text)
-    if uri.scheme == "file":
-        return Path(unquote(uri.path))
-    if "://" in text:
-        raise ConfigError(f"objects '{path}': {key}={text!r}: expected a path or file://; a replay has no ROS to ask "
-                          f"where {uri.scheme}:// is.")  # fmt: skip
-    return Path(text).expanduser()
+def _file(what: str, text: str) -> Path:
+    """A path, a file:// or a package:// URI."""
+    try:
+        return path_from_uri(text)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from error
 
 
 def make_objects(
@@ -177,5 +189,5 @@ def _make_object(each: ObjectOptions, config: TrackerConfig, options: argparse.N
         tracking_estimator_config(config), symmetries,
     )  # fmt: skip
     estimator.warm_up()
-    mode, label = ("binary", 1) if each.label_value is None else ("label", each.label_value)
-    return ReplayedObject(each.name, estimator, PoseTracker(estimator, config), mode, label)
+    tracker = PoseTracker(estimator, config)
+    return ReplayedObject(each.name, estimator, tracker, each.mask_mode, each.label_value or 0, each.class_name)

@@ -38,6 +38,7 @@ examples:
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_common(parser, "/pose_tracker")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--mesh", type=Path, help="the object (obj, stl, ply, dae, glb), in metres")
+    which.add_argument("--mesh", metavar="FILE",
+                       help="the object (obj, stl, ply, dae, glb), metres: a path, file:// or package://")  # fmt: skip
     which.add_argument("--objects", type=Path, metavar="FILE",
                        help="several: a parameters file of the node, with objects and objects.<name>.*")  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="factor to metres: 0.001 for millimetres (1)")
@@ -58,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-info-topic", metavar="TOPIC", help="calibration (the only CameraInfo)")
     parser.add_argument("--image-topic", metavar="TOPIC", help="colour images for the overlay (the only ones)")
     parser.add_argument("--camera", type=Path, metavar="FILE", help="calibration file instead of camera_info")
-    parser.add_argument("--label", type=int, help="the masks are label images, the object has this value")
+    pixels = parser.add_mutually_exclusive_group()
+    pixels.add_argument("--label", type=int, help="the masks are label images, the object has this value")
+    pixels.add_argument("--class-name", metavar="NAME", help="likewise, with the value that LabelInfo gives this class")
+    parser.add_argument("--label-info-topic", metavar="TOPIC", help="labels of classes (the only LabelInfo)")
     parser.add_argument("--distortion", default="rectify", choices=["rectify", "refuse", "ignore", "rectified"],
                         help="as the node's parameter (rectify)")  # fmt: skip
     parser.add_argument("--no-overlay", action="store_true", help="draw no overlays: faster, smaller")
@@ -85,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("--view needs the overlays: leave --no-overlay out.")
     objects, config = chosen_objects(options)
     with Bag(options.bag) as bag:
-        topics = choose_topics(bag, options)
-        camera = first_camera(bag, topics, options)
+        topics = choose_topics(bag, options, any(each.class_name for each in objects))
+        camera, labels = first_camera(bag, topics, options), first_labels(bag, topics)
         print("Getting ready (the first time on a machine: compiling, up to a minute) ...", file=sys.stderr)
         tracked = make_objects(objects, config, options)
         video = Video(options.view / "overlay") if options.view is not None else None
@@ -97,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
                 video.add(frames[0].time, picture)
                 offer(stills, tracked, frames, picture)
 
-        pipeline = PoseReplay(topics, options.namespace, tracked, options.distortion, camera,
+        pipeline = PoseReplay(topics, options.namespace, tracked, options.distortion, camera, labels,
                               None if options.no_overlay else show)  # fmt: skip
         passage = pass_through(bag, pipeline, options)
         content = summarise(pipeline, topics, [each.mesh for each in objects])
@@ -105,8 +110,13 @@ def run(options: argparse.Namespace) -> int:
         return conclude(options, "object_pose", bag, passage, content, rows(content), report)
 
 
-def choose_topics(bag: Bag, options: argparse.Namespace) -> PoseTopics:
+def choose_topics(bag: Bag, options: argparse.Namespace, classes: bool = False) -> PoseTopics:
     """The topics to read: those that were named, else those that are the only ones of their kind.
+
+    Args:
+        bag: to read.
+        options: of the command.
+        classes: labels of classes are needed.
 
     Raises:
         BagError: none or several; the message lists what the bag holds.
@@ -138,7 +148,15 @@ def choose_topics(bag: Bag, options: argparse.Namespace) -> PoseTopics:
         raise ConfigError("--camera and --camera-info-topic: expected one of them.")
     colour = [name for name, encoding in encodings.items() if encoding and name not in (*masks, mask.name)]
     image = _image_topic(bag, options.image_topic, colour)
-    return PoseTopics(mask.name, None if camera_info is None else camera_info.name, image)
+    label_info = bag.choose(LABEL_INFO, options.label_info_topic, "--label-info-topic") if classes else None
+    if label_info is not None:
+        bag.check_definition(label_info)
+    elif options.label_info_topic is not None:
+        raise ConfigError("--label-info-topic: tells the labels of classes, but no object has a class_name.")
+    return PoseTopics(
+        mask.name, None if camera_info is None else camera_info.name, image,
+        None if label_info is None else label_info.name,
+    )  # fmt: skip
 
 
 def _image_topic(bag: Bag, given: str | None, colour: list[str]) -> str | None:
@@ -195,4 +213,29 @@ def first_camera(bag: Bag, topics: PoseTopics, options: argparse.Namespace) -> A
             problem = str(error)
     raise BagError(
         f"topic {topics.camera_info}: no usable calibration ({problem.rstrip('.')}). Give one in a file: --camera FILE."
+    )
+
+
+def first_labels(bag: Bag, topics: PoseTopics) -> Any:
+    """The first LabelInfo, which holds for masks that were recorded before it too; None where none is needed.
+
+    Raises:
+        BagError: it is needed, and there is none that can be used.
+    """
+    from ..bags.types import BagError
+    from ..messages.labels import LabelTable
+
+    if topics.label_info is None:
+        return None
+    problem = "there is no message"
+    for raw in bag.messages([topics.label_info]):
+        try:
+            message = bag.decode(raw)
+            LabelTable().take(message)
+            return message
+        except DfipsError as error:
+            problem = str(error)
+    raise BagError(
+        f"topic {topics.label_info}: no usable labels ({problem.rstrip('.')}). Give the object's own: --label, or "
+        "label_value."
     )

@@ -40,7 +40,8 @@ def summarise(pipeline: PoseReplay, topics: PoseTopics, meshes: Sequence[Path]) 
     own = each[0] if len(each) == 1 else {"objects": dict(zip(names, each, strict=True))}
     return {
         **own,
-        "topics": {"mask": topics.mask, "camera_info": topics.camera_info, "image": topics.image},
+        "topics": {"mask": topics.mask, "camera_info": topics.camera_info, "image": topics.image,
+                   "label_info": topics.label_info},  # fmt: skip
         "late_masks": pipeline.late,
         "missing_masks": pipeline.missing,
     }

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..bags.types import make, make_header, nanoseconds_from_stamp
-from ..errors import CameraError, DfipsError, MaskError
+from ..errors import CameraError, MaskError
 from ..messages.camera import CameraModel, CameraView, camera_key
-from ..messages.image import labels_from_image
+from ..messages.labels import LabelTable, Masks, masks_from_image
 from ..messages.stream import Arrival, MaskStream
 from ..tasks.object_pose import PoseTracker, TrackResult
 from ..tasks.object_pose.multi_tracker import MultiTracker
@@ -20,16 +20,16 @@ from .replay_object import ReplayedObject
 from .replay_overlay import Drawing, OnOverlay, ReplayOverlays
 from .replay_run import Output
 
-Masks = dict[str, np.ndarray | Exception]
-
 
 @dataclass(frozen=True)
 class PoseTopics:
-    """Topics of the bag: masks, calibrations (None: the camera is given), colour images (None: there are none)."""
+    """Topics of the bag: masks, calibrations (None: the camera is given), colour images (None: there are none), labels
+    of classes (None: no object has a class)."""
 
     mask: str
     camera_info: str | None
     image: str | None
+    label_info: str | None = None
 
 
 class PoseReplay:
@@ -45,6 +45,7 @@ class PoseReplay:
         objects: to track; of several, all are also written in one array for each mask.
         distortion: as the node's parameter.
         camera: used until the bag brings a calibration; None: none is known.
+        labels: LabelInfo used until the bag brings one; None: none is known.
         on_overlay: see :class:`~.replay_overlay.ReplayOverlays`; None draws none.
     """
 
@@ -55,6 +56,7 @@ class PoseReplay:
         objects: Sequence[ReplayedObject],
         distortion: str = "rectify",
         camera: Any = None,
+        labels: Any = None,
         on_overlay: OnOverlay | None = None,
     ) -> None:
         self._topics, self._namespace, self.objects, self._distortion = topics, namespace, objects, distortion
@@ -65,6 +67,9 @@ class PoseReplay:
         self._camera_key: tuple[object, ...] | None = None
         if camera is not None:
             self._take_camera(camera)
+        self._labels = LabelTable(topics.label_info or "")
+        if labels is not None:
+            self._labels.take(labels)
         self._stream = MaskStream()
         self._overlays: ReplayOverlays | None = None
         if on_overlay is not None:
@@ -76,7 +81,8 @@ class PoseReplay:
     def inputs(self) -> set[str]:
         """Topics to read."""
         image = self._topics.image if self._overlays is not None else None
-        return {topic for topic in (self._topics.mask, self._topics.camera_info, image) if topic is not None}
+        told = (self._topics.mask, self._topics.camera_info, self._topics.label_info, image)
+        return {topic for topic in told if topic is not None}
 
     @property
     def outputs(self) -> set[str]:
@@ -96,6 +102,9 @@ class PoseReplay:
             return self._take_mask(message, time)
         if topic == self._topics.camera_info:
             self._take_camera(message)
+            return ()
+        if topic == self._topics.label_info:
+            self._labels.take(message)
             return ()
         return () if self._overlays is None else self._overlays.take_image(message)
 
@@ -143,14 +152,11 @@ class PoseReplay:
             raise CameraError("no usable camera_info")
         if not frame_id:
             raise MaskError("the mask's header.frame_id is empty, and so is camera_info's: set the optical frame.")
-        labels = labels_from_image(message)
+        masks = masks_from_image(message, self.objects, self._labels)
         view = self._camera.view((message.height, message.width))
-        masks: Masks = {}
-        for each in self.objects:
-            try:
-                masks[each.name] = view.rectify_mask(each.mask(labels, message.encoding))
-            except DfipsError as error:
-                masks[each.name] = error
+        for name, mask in masks.items():
+            if isinstance(mask, np.ndarray):
+                masks[name] = view.rectify_mask(mask)
         return masks, view
 
     def _track(self, masks: Masks, view: CameraView, time: int) -> dict[str, TrackResult | Exception]:

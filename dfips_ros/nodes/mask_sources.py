@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The masks of several objects from one message: a label image, or the instances of a detector."""
+"""The masks of several objects from one message with the instances of a detector."""
 
 from __future__ import annotations
 
@@ -9,47 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import Image
 
 from ..errors import DfipsError, MaskError, MissingDependencyError
-from .image_conversions import labels_from_image, mask_of_labels
-from .label_info import LabelTable
+from ..messages.labels import Masks
 from .tracker_parameters import PoseTrackerParameters
 
-Masks = dict[str, np.ndarray | DfipsError]
-
 MAX_SIDE = 8192  # pixels
-
-
-def masks_from_image(message: Image, objects: Sequence[PoseTrackerParameters], labels: LabelTable) -> Masks:
-    """Masks (H, W) bool of objects by name, from one label image, which is read once.
-
-    An object whose label is not known or cannot occur has its error instead of a mask.
-
-    Args:
-        message: see :func:`labels_from_image`.
-        objects: parameters of one object each.
-        labels: of class names.
-
-    Raises:
-        EncodingError: the image cannot be read.
-    """
-    image = labels_from_image(message)
-    values: dict[str, int] = {}
-    masks: Masks = {}
-    for each in objects:
-        try:
-            value = labels.label_of(each.class_name) if each.mask_mode == "class" else each.label_value
-            mode = "binary" if each.mask_mode == "binary" else "label"
-            twin = next((name for name, other in values.items() if mode == "label" and other == value), None)
-            if twin is not None:
-                raise MaskError(f"{each.selection}: its label {value} is also that of '{twin}'.")
-            if mode == "label":
-                values[each.name] = value
-            masks[each.name] = mask_of_labels(image, mode, value, message.encoding)
-        except DfipsError as error:
-            masks[each.name] = error
-    return masks
 
 
 def detections_type() -> Any:

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
-from urllib.parse import unquote, urlparse
 
-from ament_index_python.packages import get_package_share_directory
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
 from ..errors import ConfigError
+from ..messages.uri import path_from_uri
 
 P = TypeVar("P")
 
@@ -246,15 +245,7 @@ def resolve_path(name: str, text: str) -> Path:
     Raises:
         ConfigError: unknown kind of URI, or the package is not installed.
     """
-    uri = urlparse(text.strip())
-    if uri.scheme == "file":
-        return Path(unquote(uri.path))
-    if uri.scheme == "package":
-        try:
-            share = get_package_share_directory(uri.netloc)
-        except (LookupError, ValueError) as cause:
-            raise ConfigError(f"parameter {name}={text!r}: the package '{uri.netloc}' is not installed.") from cause
-        return Path(share) / unquote(uri.path).lstrip("/")
-    if "://" in text:
-        raise ConfigError(f"parameter {name}={text!r}: expected a path, file:// or package://, not {uri.scheme}://.")
-    return Path(text.strip()).expanduser()
+    try:
+        return path_from_uri(text)
+    except ConfigError as error:
+        raise ConfigError(f"parameter {name}={text!r}: {error}") from error

@@ -22,12 +22,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from ..errors import ConfigError, DfipsError, MaskError, PoseError
+from ..messages.labels import LabelTable, Masks, masks_from_image
 from . import conversions
 from .diagnostics import TrackerHealth
 from .endpoints import ENDPOINTS
-from .label_info import LabelTable, vision_message_type
+from .label_info import vision_message_type
 from .managed_node import ManagedNode, run_node
-from .mask_sources import InstanceMasks, Masks, detections_type, masks_from_image, size_of_masks
+from .mask_sources import InstanceMasks, detections_type, size_of_masks
 from .mask_stream import Arrival
 from .object_track import Answer, ObjectTrack
 from .output_frame import OutputFrame

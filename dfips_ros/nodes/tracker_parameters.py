@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..messages.labels import selection_in_words
 from .camera_conversions import DISTORTION_MODES
 from .image_conversions import MASK_MODES
 from .parameters import members, parameter, resolve_path
@@ -223,9 +224,7 @@ class PoseTrackerParameters:
         """Which pixels are the object's, in words; two objects with equal words cannot be told apart."""
         if self.mask_source == "detections":
             return f"the class '{self.detected_class}'"
-        if self.mask_mode == "label":
-            return f"label_value={self.label_value}"
-        return f"class_name='{self.class_name}'" if self.mask_mode == "class" else "every non-zero pixel"
+        return selection_in_words(self.mask_mode, self.label_value, self.class_name)
 
     @property
     def detected_class(self) -> str:

@@ -2,6 +2,8 @@
 """``dfips replay object_pose --objects``: several objects of one label image, from a parameters file of the node."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from dfips_ros.cli.replay_objects import read_objects
 from dfips_ros.errors import ConfigError
 from dfips_ros.geometry import make_pose, so3_exp
 from dfips_ros.messages.image import image_fields
+from dfips_ros.messages.uri import package_share
 from dfips_ros.processes.mesh import load_mesh
 from dfips_ros.processes.silhouette import RasterRenderer
 
@@ -114,6 +117,92 @@ def test_each_object_is_tracked_by_its_label_and_two_runs_write_the_same(files, 
     assert text.count("<svg") == 11 and "box: Silhouette IoU" in text
 
 
+def label_info(labels, time):
+    """vision_msgs/LabelInfo of classes by name."""
+    classes = [make("vision_msgs/msg/VisionClass", class_id=label, class_name=name) for name, label in labels.items()]
+    return make("vision_msgs/msg/LabelInfo", header=make_header(time, ""), class_map=classes, threshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def classes(files):
+    """The bag of both objects with a latched LabelInfo, which the recorder got after the first masks, and a package
+    with their meshes."""
+    share = files / "prefix" / "share"
+    index = share / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "cell").write_text("")
+    (share / "cell" / "meshes").mkdir(parents=True)
+    for name in LABELS:
+        (share / "cell" / "meshes" / f"{name}.stl").write_bytes((files / f"{name}.stl").read_bytes())
+    with Bag(files / "in.mcap") as bag, BagWriter(files / "classes.mcap") as writer:
+        for k, raw in enumerate(bag.messages()):
+            writer.write(raw.topic.name, bag.decode(raw), raw.time)
+            if k == 6:
+                told = {"UNLABELED": 65_535, "holder class": LABELS["holder"], "box class": LABELS["box"]}
+                writer.write("/labels", label_info(told, raw.time), raw.time)
+    return files
+
+
+def test_classes_come_with_label_info_and_meshes_from_packages(classes, tmp_path, monkeypatch):
+    """The same answers as with labels and paths, in all masks."""
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/no/such/prefix:{classes / 'prefix'}")
+    given = parameters(classes)
+    for name in LABELS:
+        del given[f"objects.{name}.label_value"]
+        given |= {f"objects.{name}.mesh": f"package://cell/meshes/{name}.stl",
+                  f"objects.{name}.class_name": f"{name} class"}  # fmt: skip
+    told = {"labels": parameters(classes), "classes": given}
+    for name, each in told.items():
+        objects = write_parameters(tmp_path / f"{name}.yaml", each)
+        words = ["--objects", str(objects), "--device", "cpu", "--quiet", "--no-overlay", "--json", str(tmp_path / "s")]
+        assert main(["replay", str(classes / "classes.mcap"), str(tmp_path / f"{name}.mcap"), *words]) == 0
+    summary = json.loads((tmp_path / "s").read_text())
+    assert summary["topics"]["label_info"] == "/labels" and summary["objects"]["holder"]["tracked"] == FRAMES
+    first, second = (contents(tmp_path / f"{name}.mcap") for name in told)
+    assert [each[:4] for each in first] == [each[:4] for each in second]
+
+
+def test_packages_are_found_as_ament_index_finds_them(classes, monkeypatch):
+    """In the first overlay that has them; never outside of it."""
+    index = pytest.importorskip("ament_index_python.packages")
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{classes / 'prefix'}:{prefixes}")
+    for package in ("cell", *(name for name in ("dfips_ros", "std_msgs") if prefixes)):
+        assert package_share(package) == Path(index.get_package_share_directory(package))
+    for package in ("", "..", "../cell", "no_such"):
+        with pytest.raises(ConfigError, match="is not installed"):
+            package_share(package)
+    monkeypatch.delenv("AMENT_PREFIX_PATH")
+    with pytest.raises(ConfigError, match=r"No ROS 2 is sourced: source its setup\.bash"):
+        package_share("cell")
+
+
+def test_a_single_object_may_be_a_class(classes, tmp_path):
+    words = ["--mesh", str(classes / "box.stl"), "--scale", "0.001", "--class-name", "box class", "--device", "cpu",
+             "--quiet", "--no-overlay", "--json", str(tmp_path / "s")]  # fmt: skip
+    assert main(["replay", str(classes / "classes.mcap"), str(tmp_path / "out.mcap"), *words]) == 0
+    assert json.loads((tmp_path / "s").read_text())["tracked"] == FRAMES - len(HIDDEN)
+
+
+@pytest.mark.parametrize(("words", "bag", "reason"), [
+    (["--class-name", "box class"], "in.mcap", "has no topic of type vision_msgs/msg/LabelInfo"),
+    (["--class-name", "a", "--label-info-topic", "/mask"], "classes.mcap", "--label-info-topic /mask: is of type"),
+    (["--label", "7", "--label-info-topic", "/labels"], "classes.mcap", "no object has a class_name"),
+])  # fmt: skip
+def test_labels_of_classes_that_are_not_there(words, bag, reason, classes, tmp_path, capsys):
+    given = ["--mesh", str(classes / "holder.stl"), *words]
+    assert main(["replay", str(classes / bag), str(tmp_path / "out.mcap"), *given]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_class_that_is_not_listed_is_told(classes, tmp_path):
+    words = ["--mesh", str(classes / "holder.stl"), "--class-name", "cup", "--quiet", "--no-overlay", "--json",
+             str(tmp_path / "s")]  # fmt: skip
+    assert main(["replay", str(classes / "classes.mcap"), str(tmp_path / "out.mcap"), *words]) == 0
+    (reason,) = json.loads((tmp_path / "s").read_text())["unusable_masks"]
+    assert "class_name='cup': /labels does not list it; it lists 'holder class', 'box class'" in reason
+
+
 def test_a_label_that_cannot_occur_is_told_of_its_object_alone(files, tmp_path):
     objects = write_parameters(tmp_path / "o.yaml", parameters(files, **{"objects.box.label_value": 70_000}))
     words = ["--objects", str(objects), "--device", "cpu", "--quiet", "--no-overlay", "--json", str(tmp_path / "s")]
@@ -141,9 +230,12 @@ def test_parameters_may_be_nested_and_stand_beside_those_of_other_nodes(files, t
     ({"objects": ["box"]}, "expected objects.<name>.<parameter> with a name of box and"),
     ({"objects.box.colour": "red"}, "objects.box.colour: expected objects.<name>.<parameter>"),
     ({"objects.box.mesh": None}, "objects.box.mesh: expected a mesh file"),
-    ({"objects.box.mesh": "package://cell/box.stl"}, "a replay has no ROS to ask where package:// is"),
+    ({"objects.box.mesh": "package://no_such_cell/box.stl"}, "box.stl': the package 'no_such_cell' is not installed"),
+    ({"objects.box.mesh": "http://cell/box.stl"}, "expected a path, file:// or package://, not http://"),
+    ({f"objects.{name}.label_value": 0 for name in LABELS} | {f"objects.{name}.class_name": "c" for name in LABELS},
+     "'holder' and 'box' have class_name='c'"),
     ({"objects.box.mesh_scale": "small"}, "objects.box.mesh_scale='small': expected a number"),
-    ({"objects.box.label_value": 7}, "'holder' and 'box' have label_value 7"),
+    ({"objects.box.label_value": 7}, "'holder' and 'box' have label_value=7"),
     ({"objects.box.label_value": 0}, "objects.box.label_value: expected the value of its pixels"),
     ({"objects.box.label_value": 2.0}, "objects.box.label_value=2.0: expected an integer"),
     ({"lost_iou": float("nan")}, "lost_iou=nan: expected a number"),
@@ -158,6 +250,7 @@ def test_wrong_parameters_are_told_by_name(changes, reason, files, tmp_path):
 @pytest.mark.parametrize(("words", "reason"), [
     (["--objects", "no.yaml"], "objects 'no.yaml': cannot be read"),
     (["--objects", "no.yaml", "--label", "3"], "--label 3: tells of a single object"),
+    (["--objects", "no.yaml", "--class-name", "cup"], "--class-name cup: tells of a single object"),
     (["--objects", "no.yaml", "--scale", "0.001"], "--scale 0.001: tells of a single object"),
     (["--objects", "no.yaml", "--models-info", "m.json"], "--models-info m.json: tells of a single object"),
 ])  # fmt: skip

@@ -21,10 +21,11 @@ from std_msgs.msg import Header  # noqa: E402
 
 from dfips_ros.errors import EncodingError, MaskError, MissingDependencyError  # noqa: E402
 from dfips_ros.geometry import make_pose  # noqa: E402
+from dfips_ros.messages.labels import LabelTable, masks_from_image  # noqa: E402
 from dfips_ros.nodes import conversions  # noqa: E402
 from dfips_ros.nodes.detections import detection_array  # noqa: E402
-from dfips_ros.nodes.label_info import LabelTable, vision_message_type  # noqa: E402
-from dfips_ros.nodes.mask_sources import InstanceMasks, detections_type, masks_from_image  # noqa: E402
+from dfips_ros.nodes.label_info import vision_message_type  # noqa: E402
+from dfips_ros.nodes.mask_sources import InstanceMasks, detections_type  # noqa: E402
 from dfips_ros.nodes.object_track import ObjectTrack  # noqa: E402
 from dfips_ros.nodes.symmetry_text import symmetries_text  # noqa: E402
 from dfips_ros.nodes.tracker_parameters import ObjectParameters, PoseTrackerParameters  # noqa: E402
