@@ -24,9 +24,20 @@ CLASSES = {
 }
 
 
+SHARED = "dfips_ros.nodes.launch_files"
+
+
+def import_afresh(name):
+    """A module that binds the stand-ins, not what was imported before."""
+    spec = importlib.util.find_spec(name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
-def start(monkeypatch):
-    """Options of the nodes that a launch file starts with given arguments, by executable."""
+def entities(monkeypatch):
+    """What a launch file describes, in stand-ins: declared arguments, and functions that make the nodes."""
     if not (ROOT / "launch").is_dir():
         pytest.skip("not run from a source checkout")
     for name, members in CLASSES.items():
@@ -34,20 +45,36 @@ def start(monkeypatch):
         for member in members:
             setattr(module, member, type(member, (Given,), {}))
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, SHARED, import_afresh(SHARED))
 
-    def launched(file, **values):
+    def described(file):
         spec = importlib.util.spec_from_file_location(file, ROOT / "launch" / f"{file}.launch.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        entities = module.generate_launch_description().arguments[0]
-        declared = [each for each in entities if type(each).__name__ == "DeclareLaunchArgument"]
-        assert all(each.options["description"].endswith(".") for each in declared)
-        context = {each.arguments[0]: each.options["default_value"] for each in declared}
+        found = module.generate_launch_description().arguments[0]
+        kinds = [type(each).__name__ for each in found]
+        assert set(kinds) == {"DeclareLaunchArgument", "OpaqueFunction"}
+        return [[each for each in found if type(each).__name__ == kind] for kind in sorted({*kinds})]
+
+    return described
+
+
+@pytest.fixture
+def declared(entities):
+    """Arguments of a launch file: name -> description."""
+    return lambda file: {each.arguments[0]: each.options["description"] for each in entities(file)[0]}
+
+
+@pytest.fixture
+def start(entities):
+    """Options of the nodes that a launch file starts with given arguments, by executable."""
+
+    def launched(file, **values):
+        arguments, functions = entities(file)
+        context = {each.arguments[0]: each.options["default_value"] for each in arguments}
         assert set(values) <= set(context)
         context.update(values)
-        opaque = [each for each in entities if type(each).__name__ == "OpaqueFunction"]
-        assert len(declared) + len(opaque) == len(entities)
-        nodes = [node for each in opaque for node in each.options["function"](context)]
+        nodes = [node for each in functions for node in each.options["function"](context)]
         return {node.options["executable"]: node.options for node in nodes}
 
     return launched

@@ -27,6 +27,15 @@ def overrides(node):
     return {name: value.arguments[0] if isinstance(value, Given) else value for name, value in given.items()}
 
 
+def unwrapped(value):
+    """What was given, in plain Python, for comparison."""
+    if isinstance(value, Given):
+        return type(value).__name__, unwrapped(value.arguments), unwrapped(value.options)
+    if isinstance(value, dict):
+        return {key: unwrapped(each) for key, each in value.items()}
+    return [unwrapped(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
 def shown(name):
     """Topics of an RViz file: name -> how it is shown."""
     displays = yaml.safe_load((ROOT / "config" / f"{name}.rviz").read_text())["Visualization Manager"]["Displays"]
