@@ -355,7 +355,7 @@ def _objects(config: ScalingConfig, device: str) -> Iterator[Figure]:
 
         _, note = _within_budget(config, partial(_in_turns, list(ways.values()), device), device)
         for name, way in ways.items():
-            yield milliseconds(name, way.seconds[1:] or way.seconds, at=count, note=note)
+            yield milliseconds(name, way.seconds[2:] or way.seconds[1:], at=count, note=note)
 
 
 def _turning(mesh: Mesh, count: int, seed: int) -> list[View]:

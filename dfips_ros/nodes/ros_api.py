@@ -34,6 +34,10 @@ This page is written from the code by `python -P -m dfips_ros.nodes.ros_api --do
 that it is up to date. Nodes: [`pose_tracker`](#node-pose_tracker), [`ik_solver`](#node-ik_solver),
 [`grasp_target`](#node-grasp_target), [`light_estimator`](#node-light_estimator),
 [`image_restorer`](#node-image_restorer), and the [`container`](#node-container) for several of them in one process.
+
+All but the container are lifecycle nodes. By themselves they configure and activate at the start; under a lifecycle
+manager set `autostart` to false. They form no bond, so Nav2's manager needs `bond_timeout: 0.0` for them. `configure`
+answers when everything is loaded: after seconds, the first time on a machine after up to a minute, as code is compiled.
 """
 
 POSE_TRACKER = """\
@@ -88,7 +92,7 @@ List them in `objects`, and give each its parameters: in a parameters file
     objects.drill.class_name: "power drill"
 ```
 
-All are found in one label image, which is read once, and solved side by side on the CPU's cores. Each object needs
+All are found in one label image, which is read once, and solved in one batch on the CPU's cores. Each object needs
 pixels of its own: a `label_value`, or a `class_name` whose label comes with `~/label_info`. Every object has a number
 (`id`) that is never used again while the node runs. An object that is not found is told with its state and reason.
 A search takes ten times as long as to follow an object. So while another object is tracked, one that is in sight but
