@@ -14,8 +14,8 @@ DESCRIPTION = """\
 Measure time and memory of the pose solver on this machine, and print the paper's figures beside them.
 
 Measured: solving one 640x480 mask while tracking (median, p99), its parts from the mask's message to the pose, other
-methods on the same masks, finding the pose from nothing, both renderers, and the node through real ROS 2 topics at
-30 Hz (dropped frames, latency, resident memory, start-up).
+methods on the same masks, finding the pose from nothing, both renderers, training, and the node through real ROS 2
+topics at 30 Hz (dropped frames, latency, resident memory, start-up).
 Close other programs first; the figures are those of a machine that does nothing else.
 
 examples:
@@ -25,7 +25,7 @@ examples:
   dfips bench --json bench.json --csv bench.csv --markdown bench.md
   dfips bench pose --device cuda --csv bench.csv --append --markdown bench.md
 """
-SECTIONS = ("solve", "parts", "methods", "initialise", "renderers", "node")
+SECTIONS = ("solve", "parts", "methods", "initialise", "renderers", "training", "node")
 QUICK_FRAMES = 60
 
 
@@ -57,6 +57,7 @@ def _figures(options: argparse.Namespace) -> Iterator[Any]:
     measures = {
         "solve": sections.measure_solve, "parts": sections.measure_parts, "methods": sections.measure_methods,
         "initialise": sections.measure_initialise, "renderers": sections.measure_renderers,
+        "training": sections.measure_training,
     }  # fmt: skip
     devices = pick_devices(options.device)
     for name in SECTIONS:

@@ -120,6 +120,13 @@ def measure_parts(options: argparse.Namespace, device: str) -> Iterator[Figure]:
     yield from on_device.parts(len(masks), WARM_UP, **more)
 
 
+def measure_training(options: argparse.Namespace, device: str) -> Iterator[Figure]:
+    """Sample-stages per second of ``dfips train object_pose``."""
+    from ..evaluation.bench_device import measure_training as rates
+
+    yield from rates(device, options.quick, section="pose: training")
+
+
 def measure_methods(options: argparse.Namespace, device: str) -> Iterator[Figure]:
     """Other methods on the same masks from the same initial poses."""
     mesh = demo_mesh(OBJECT)

@@ -20,6 +20,7 @@ examples:
   dfips train object_pose --mesh bracket.stl --from-shipped --minutes 5 --out bracket.safetensors
   dfips train object_pose --mesh meshes/ --shapes 2000 --minutes 240 --out mine.safetensors
   dfips train object_pose --mesh meshes/ --shapes 2000 --minutes 480 --out mine.safetensors --resume
+  dfips train object_pose --mesh bracket.stl --device cuda --batch-size 1024 --minutes 5 --out bracket.safetensors
 Then use them: dfips solve object_pose --weights bracket.safetensors ...   (or the node's parameter `weights`)
 """
 
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feedback", default="contour", choices=["contour", "image"],
                         help="what a stage sees: contour rows, or the paper's difference image (contour)")  # fmt: skip
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (5)")
-    parser.add_argument("--batch-size", type=int, help="poses in a batch (96)")
+    parser.add_argument("--batch-size", type=int, help="poses in a batch (96; a GPU is fuller with 1024)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"],
+                        help="where it runs, the examples included (auto: CUDA where it is there)")  # fmt: skip
     add_training_options(parser, "object_pose.safetensors", minutes=10.0, learning_rate=1e-3)
 
 
@@ -91,6 +94,7 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
         model=model,
         data=data,
         training=with_training_options(defaults.training, options),
+        device=options.device,
     )
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton kernels of the explicit comparison: contours of simulated masks, and rows of the Gauss-Newton system.
 
-What ``device_contour.compare`` does with some two hundred operations of PyTorch, in five launches; the tests compare
+What ``device_contour.compare`` does with some two hundred operations of PyTorch, in four launches; the tests compare
 the two. All sums over images are whole numbers, so that the result does not depend on the order in which programs run.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import triton
@@ -15,14 +17,17 @@ from torch import Tensor
 from .contour import GLOBAL_FEATURES, NUM_ROWS, NUM_SIMULATED, NUM_SURFACE, ROW_FEATURES
 from .observation import NUM_OBSERVED, SilhouetteObservation
 
+assert NUM_SIMULATED == NUM_OBSERVED == NUM_SURFACE  # the kinds of rows, which one launch makes
+
 SUMS = 9  # of an image: contour, common and either pixels, then sums of 1, x, y, x^2, y^2, x y from its middle
+PARTS = ("rows", "jacobian", "residual", "weight", "context", "norm")  # of a comparison, in this order in memory
 _ROWS = 8  # image rows of one program
 _POINTS = 32  # contour points that are matched in one step
 _LANES = 128
 
 
 @triton.jit
-def _edges(inverse, image, x, y, size):
+def edges(inverse, image, x, y, size):
     """Which pixels of an image are seen, and which of them have a background neighbour and are not at the border."""
     there = (x < size) & (y < size)
     k = image + y * size + x
@@ -43,7 +48,7 @@ def _sums(inverse, mask, valid, row_counts, sums, size, observations, ROWS: tl.c
     y = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     x = tl.arange(0, WIDTH)[None, :]
     there = (x < size) & (y < size)
-    seen, edge = _edges(inverse, image, x, y, size)
+    seen, edge = edges(inverse, image, x, y, size)
     counts = tl.sum(edge.to(tl.int32), axis=1)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     tl.store(row_counts + b * size + rows, counts, mask=rows < size)
@@ -97,7 +102,7 @@ def _outline(inverse, row_counts, places, normals, size, most, ROWS: tl.constexp
     every = tl.arange(0, WIDTH)
     counts = tl.load(row_counts + b * size + every, mask=every < size, other=0)
     above = tl.sum(tl.where(every[None, :] < y, counts[None, :], 0), axis=1)
-    _, edge = _edges(inverse, image, x, y, size)
+    _, edge = edges(inverse, image, x, y, size)
     n = edge.to(tl.int32)
     j = above[:, None] + tl.cumsum(n, axis=1) - n
     keep = edge & (j < most)
@@ -232,9 +237,8 @@ def _nearest(places, normals, count, size, most, qu, qv, gu, gv, LANES: tl.const
 
 
 @triton.jit
-def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.constexpr):
-    common, either = tl.load(sums + 1).to(tl.float32), tl.load(sums + 2).to(tl.float32)
-    away = 1.0 - common / tl.maximum(either, 1.0)
+def central(sums, size):
+    """Area, centroid and second central moments of a mask from its sums; see ``device_contour.central_moments``."""
     area = tl.load(sums + 3).to(tl.float32)
     n = tl.maximum(area, 1.0)
     mu, mv = tl.load(sums + 4).to(tl.float32) / n, tl.load(sums + 5).to(tl.float32) / n
@@ -242,6 +246,14 @@ def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.cons
     vv = tl.load(sums + 7).to(tl.float32) / n - mv * mv
     uv = tl.load(sums + 8).to(tl.float32) / n - mu * mv
     middle = tl.where(area > 0, (size // 2).to(tl.float32), 0.0)
+    return area, mu + middle, mv + middle, uu, vv, uv
+
+
+@triton.jit
+def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.constexpr):
+    common, either = tl.load(sums + 1).to(tl.float32), tl.load(sums + 2).to(tl.float32)
+    away = 1.0 - common / tl.maximum(either, 1.0)
+    area, mu, mv, uu, vv, uv = central(sums, size)
     other = observed + b * 6
     seen = tl.load(other)
     scale = tz / focal
@@ -250,8 +262,8 @@ def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.cons
     tl.store(norm + b, away)
     tl.store(out, away)
     tl.store(out + 1, 0.5 * tl.log((area + 1.0) / (seen + 1.0)))
-    tl.store(out + 2, 4.0 * (mu + middle - tl.load(other + 1)) * scale)
-    tl.store(out + 3, 4.0 * (mv + middle - tl.load(other + 2)) * scale)
+    tl.store(out + 2, 4.0 * (mu - tl.load(other + 1)) * scale)
+    tl.store(out + 3, 4.0 * (mv - tl.load(other + 2)) * scale)
     tl.store(out + 4, 20.0 * uu * square)
     tl.store(out + 5, 20.0 * vv * square)
     tl.store(out + 6, 20.0 * uv * square)
@@ -268,21 +280,21 @@ def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.cons
 def _rows(
     inverse, sums, places, normals, poses, cameras, valid, distance, contour, contour_valid, surface, mesh_index,
     offset, observed, rows, jacobian, residual, weight, context, norm, size, most,
-    KIND: tl.constexpr, COUNT: tl.constexpr, FIRST: tl.constexpr, ALL: tl.constexpr, FEATURES: tl.constexpr,
-    GLOBALS: tl.constexpr, LANES: tl.constexpr, POINTS: tl.constexpr,
+    COUNT: tl.constexpr, FEATURES: tl.constexpr, GLOBALS: tl.constexpr, LANES: tl.constexpr, POINTS: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
+    kind = tl.program_id(1)
     image = b * size * size
     i = tl.arange(0, LANES)
     lane = i < COUNT
-    row = b * ALL + FIRST + i
+    row = (b * 3 + kind) * COUNT + i
     pose, camera = poses + b * 16, cameras + b * 9
     focal, cx, cy = tl.load(camera), tl.load(camera + 2), tl.load(camera + 5)
     tx, ty, tz = tl.load(pose + 3), tl.load(pose + 7), tl.load(pose + 11)
     count = tl.minimum(tl.load(sums + b * 9), most).to(tl.int32)
     places += b * most
     normals += b * most * 2
-    if KIND == 0:
+    if kind == 0:
         _context(sums + b * 9, observed, context, norm, b, size, focal, tz, GLOBALS)
         there = tl.where(count > 0, i, COUNT) < COUNT
         j = tl.minimum(((i + tl.load(offset + b)) * count / COUNT).to(tl.int32), count - 1)
@@ -298,9 +310,9 @@ def _rows(
         r = s + 0.5
         _write(
             rows, jacobian, residual, weight, row, lane, there, r, gu, gv, u, v, z, focal, cx, cy, tx, ty, tz,
-            nx, ny, tl.zeros_like(nx), r * gu, r * gv, nx * gu + ny * gv, length, KIND, FEATURES,
+            nx, ny, tl.zeros_like(nx), r * gu, r * gv, nx * gu + ny * gv, length, 0, FEATURES,
         )  # fmt: skip
-    if KIND == 1:
+    if kind == 1:
         query = contour + (b * COUNT + i) * 4
         qu, qv = tl.load(query, mask=lane, other=0.0), tl.load(query + 1, mask=lane, other=0.0)
         gu, gv = tl.load(query + 2, mask=lane, other=0.0), tl.load(query + 3, mask=lane, other=0.0)
@@ -317,9 +329,9 @@ def _rows(
         _write(
             rows, jacobian, residual, weight, row, lane, there, eu * gu + ev * gv, gu, gv, u, v, z, focal, cx, cy,
             tx, ty, tz, nx, ny, tl.zeros_like(nx), eu, ev, nx * gu + ny * gv, tl.full([LANES], 1.0, tl.float32),
-            KIND, FEATURES,
+            1, FEATURES,
         )  # fmt: skip
-    if KIND == 2:
+    if kind == 2:
         p = surface + (tl.load(mesh_index + b) * COUNT + i) * 6
         a0, a1 = tl.load(p, mask=lane, other=0.0), tl.load(p + 1, mask=lane, other=0.0)
         a2, b0 = tl.load(p + 2, mask=lane, other=0.0), tl.load(p + 3, mask=lane, other=0.0)
@@ -345,7 +357,7 @@ def _rows(
         r = tl.where(known, tl.maximum(s, 0.0), 0.0)
         _write(
             rows, jacobian, residual, weight, row, lane, there, r, gu, gv, u, v, z, focal, cx, cy, tx, ty, tz,
-            nx, ny, nz, s * gu, s * gv, nx * gu + ny * gv, seen.to(tl.float32), KIND, FEATURES,
+            nx, ny, nz, s * gu, s * gv, nx * gu + ny * gv, seen.to(tl.float32), 2, FEATURES,
         )  # fmt: skip
 
 
@@ -359,25 +371,16 @@ def comparison(
 ) -> dict[str, Tensor]:
     """What ``device_contour.compare`` returns, of simulated inverse depths (B, S, S); the arguments are as there."""
     count, size, _ = inverse.shape
-    device = inverse.device
     sums, row_counts = image_sums(inverse, observation)
     places, normals = outline(inverse, row_counts)
-    out = {
-        "rows": torch.empty((count, NUM_ROWS, ROW_FEATURES), device=device),
-        "jacobian": torch.empty((count, NUM_ROWS, 6), device=device),
-        "residual": torch.empty((count, NUM_ROWS), device=device),
-        "weight": torch.empty((count, NUM_ROWS), device=device),
-        "context": torch.empty((count, GLOBAL_FEATURES), device=device),
-        "norm": torch.empty(count, device=device),
-    }
-    first = 0
-    for kind, number in enumerate((NUM_SIMULATED, NUM_OBSERVED, NUM_SURFACE)):
-        _rows[(count,)](
-            inverse, sums, places, normals, pose, observation.camera.contiguous(), observation.valid,
-            observation.signed_distance, observation.contour.contiguous(), observation.contour_valid.contiguous(),
-            surface, observation.mesh_index, offset, observed_moments, *out.values(), size, places.shape[1],
-            KIND=kind, COUNT=number, FIRST=first, ALL=NUM_ROWS, FEATURES=ROW_FEATURES, GLOBALS=GLOBAL_FEATURES,
-            LANES=_LANES, POINTS=_POINTS, num_warps=8 if kind == 1 else 4,
-        )  # fmt: skip
-        first += number
+    shapes = ((NUM_ROWS, ROW_FEATURES), (NUM_ROWS, 6), (NUM_ROWS,), (NUM_ROWS,), (GLOBAL_FEATURES,), ())
+    lengths = [count * math.prod(shape) for shape in shapes]
+    memory = torch.empty(sum(lengths), device=inverse.device).split(lengths)  # one piece, for `cuda_stages.accept`
+    out = {n: part.view(count, *shape) for n, part, shape in zip(PARTS, memory, shapes, strict=True)}
+    _rows[(count, 3)](
+        inverse, sums, places, normals, pose, observation.camera.contiguous(), observation.valid,
+        observation.signed_distance, observation.contour.contiguous(), observation.contour_valid.contiguous(),
+        surface, observation.mesh_index, offset, observed_moments, *out.values(), size, places.shape[1],
+        COUNT=NUM_ROWS // 3, FEATURES=ROW_FEATURES, GLOBALS=GLOBAL_FEATURES, LANES=_LANES, POINTS=_POINTS, num_warps=8,
+    )  # fmt: skip
     return {**out, "inverse_depth": inverse}

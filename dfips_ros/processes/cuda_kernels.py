@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton kernels: the rasteriser and the distance transform.
+"""Triton kernel: the rasteriser.
 
 Triton comes with PyTorch's CUDA builds. Import this module only where it is there (``device_meshes.has_kernels``).
 With ``TRITON_INTERPRET=1`` in the environment the kernels run on CPU tensors, slowly, which is how they are tested
@@ -19,8 +19,12 @@ from torch import Tensor
 
 _TRIANGLES, _PIXELS = 32, 16  # of one step of one program: a small triangle is done in one step
 _MOST_SPLITS, _SPLIT_WORK = 64, 4096  # a mesh of few, large triangles is split among more programs
-_ROWS, _COLUMNS = 16, 64
 NEAR = tl.constexpr(1e-3)
+
+
+@triton.jit
+def _number(place):
+    return tl.load(place).to(tl.float32)
 
 
 @triton.jit
@@ -29,24 +33,28 @@ def _corner(triangles, f, there, k: tl.constexpr, pose, fx, fy, cx, cy):
     a = tl.load(triangles + f * 9 + 3 * k, mask=there, other=0.0)
     b = tl.load(triangles + f * 9 + 3 * k + 1, mask=there, other=0.0)
     c = tl.load(triangles + f * 9 + 3 * k + 2, mask=there, other=0.0)
-    x = tl.load(pose) * a + tl.load(pose + 1) * b + tl.load(pose + 2) * c + tl.load(pose + 3)
-    y = tl.load(pose + 4) * a + tl.load(pose + 5) * b + tl.load(pose + 6) * c + tl.load(pose + 7)
-    z = tl.load(pose + 8) * a + tl.load(pose + 9) * b + tl.load(pose + 10) * c + tl.load(pose + 11)
+    x = _number(pose) * a + _number(pose + 1) * b + _number(pose + 2) * c + _number(pose + 3)
+    y = _number(pose + 4) * a + _number(pose + 5) * b + _number(pose + 6) * c + _number(pose + 7)
+    z = _number(pose + 8) * a + _number(pose + 9) * b + _number(pose + 10) * c + _number(pose + 11)
     inverse = 1.0 / tl.maximum(z, NEAR)
     return fx * x * inverse + cx, fy * y * inverse + cy, tl.where(z < NEAR, -1.0, inverse)
 
 
 @triton.jit
 def _raster(
-    triangles, face_start, mesh_index, active, poses, cameras, buffer, height, width, splits,
-    TRIANGLES: tl.constexpr, PIXELS: tl.constexpr,
+    triangles, face_start, mesh_index, active, poses, cameras, buffer, height, width, observations, splits,
+    EVERY: tl.constexpr, TRIANGLES: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
-    if tl.load(active + b) != 0:
-        mesh = tl.load(mesh_index + b)
+    n = b % observations
+    drawn = True
+    if not EVERY:
+        drawn = tl.load(active + n) != 0
+    if drawn:
+        mesh = tl.load(mesh_index + n)
         f = tl.load(face_start + mesh) + tl.program_id(1) * TRIANGLES + tl.arange(0, TRIANGLES)
         there = f < tl.load(face_start + mesh + 1)
-        pose, camera = poses + b * 16, cameras + b * 9
+        pose, camera = poses + b * 16, cameras + n * 9
         fx, fy, cx, cy = tl.load(camera), tl.load(camera + 4), tl.load(camera + 2), tl.load(camera + 5)
         ax, ay, az = _corner(triangles, f, there, 0, pose, fx, fy, cx, cy)
         bx, by, bz = _corner(triangles, f, there, 1, pose, fx, fy, cx, cy)
@@ -85,7 +93,7 @@ def rasterize(
     face_start: Tensor,
     most_faces: int,
     mesh_index: Tensor,
-    active: Tensor,
+    active: Tensor | None,
     poses: Tensor,
     cameras: Tensor,
     size: tuple[int, int],
@@ -96,47 +104,20 @@ def rasterize(
         triangles: (F, 9) float32 corners of all meshes.
         face_start: (M + 1,) int32, where each mesh begins.
         most_faces: of any mesh.
-        mesh_index: (B,) int32.
-        active: (B,) int32; elements with 0 stay empty and cost next to nothing.
-        poses: (B, 4, 4) float32, contiguous.
+        mesh_index: (B,) whole numbers.
+        active: (B,) int32; elements with 0 stay empty and cost next to nothing. None draws all.
+        poses: (A * B, 4, 4) contiguous: A poses for each of the B elements, the element last.
         cameras: (B, 3, 3) float32, contiguous.
         size: (height, width).
 
     Returns:
-        (B, H, W) float32, 0 where nothing is seen.
+        (A * B, H, W) float32, 0 where nothing is seen.
     """
     buffer = torch.zeros((len(poses), *size), device=poses.device, dtype=torch.int32)
     splits = max(1, min(_MOST_SPLITS, _SPLIT_WORK // most_faces))
     grid = (len(poses), triton.cdiv(most_faces, _TRIANGLES), splits)
     _raster[grid](
-        triangles, face_start, mesh_index, active, poses, cameras, buffer, size[0], size[1], splits,
-        TRIANGLES=_TRIANGLES, PIXELS=_PIXELS,
+        triangles, face_start, mesh_index, mesh_index if active is None else active, poses, cameras, buffer, size[0],
+        size[1], len(mesh_index), splits, EVERY=active is None, TRIANGLES=_TRIANGLES, PIXELS=_PIXELS,
     )  # fmt: skip
     return buffer.view(torch.float32)
-
-
-@triton.jit
-def _columns(squares, out, size, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    image = tl.program_id(0).to(tl.int64) * size * size
-    y = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    x = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    least = tl.full([ROWS, COLUMNS], 1e12, tl.float32)
-    for k in range(size):
-        row = tl.load(squares + image + k * size + x, mask=x < size, other=1e12)
-        d = (y - k).to(tl.float32)
-        least = tl.minimum(least, row[None, :] + (d * d)[:, None])
-    inside = (y < size)[:, None] & (x < size)[None, :]
-    tl.store(out + image + y[:, None] * size + x[None, :], least, mask=inside)
-
-
-def column_minimum(squares: Tensor) -> Tensor:
-    """``out[n, y, x] = min_k squares[n, k, x] + (y - k)^2``, the second half of an exact distance transform.
-
-    Args:
-        squares: (N, S, S) float32, contiguous: squared distances along the rows.
-    """
-    count, size, _ = squares.shape
-    out = torch.empty_like(squares)
-    grid = (count, triton.cdiv(size, _ROWS), triton.cdiv(size, _COLUMNS))
-    _columns[grid](squares, out, size, ROWS=_ROWS, COLUMNS=_COLUMNS)
-    return out

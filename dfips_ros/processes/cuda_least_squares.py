@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton kernels of small least-squares problems: one program builds, solves and applies one pose's 6x6 system.
 
-They stand for some hundred operations of PyTorch each, which a single pose would spend its time on launching. Systems
-are summed and solved in float64, as 8x8 tiles: the matrix, the right side in column 6, and padding.
+What the learned stages (``cuda_stages``) and the polish share, and the polish. They stand for some hundred operations
+of PyTorch each, which a single pose would spend its time on launching. Systems are summed and solved in float64, as 8x8
+tiles: the matrix, the right side in column 6, and padding.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _COPIED = 1024
 
 
 @triton.jit
-def _summed(tile, weight):
+def summed(tile, weight):
     """``sum_i w_i t_i t_i^T`` of rows (N, 8) -> (8, 8) float64."""
     t = tile.to(tl.float64)
     return tl.sum((t * weight.to(tl.float64)[:, None])[:, :, None] * t[:, None, :], axis=0)
@@ -36,13 +37,14 @@ def _tile(j0, j1, j2, j3, j4, j5, r):
 
 
 @triton.jit
-def _diagonal(m):
+def diagonal(m):
+    """The diagonal (8,) of a tile."""
     p, q = tl.arange(0, 8)[:, None], tl.arange(0, 8)[None, :]
     return tl.sum(tl.where(p == q, m, 0.0), axis=1)
 
 
 @triton.jit
-def _solution(m, lift):
+def solution(m, lift):
     """``-(A + diag(lift))^-1 b`` (8,) of a tile by Gauss-Jordan elimination; the last two are of no meaning."""
     i = tl.arange(0, 8)
     p, q = i[:, None], i[None, :]
@@ -61,7 +63,7 @@ def _at(vector, k: tl.constexpr):
 
 
 @triton.jit
-def _store_moved(pose, update, out):
+def store_moved(pose, update, out):
     """``Se3ImageSpace.apply`` of one pose (4, 4), in memory, and an update (8,)."""
     a, b, c = _at(update, 0), _at(update, 1), _at(update, 2)
     square = a * a + b * b + c * c
@@ -79,93 +81,12 @@ def _store_moved(pose, update, out):
         tl.store(out + column, x + s * cx + h * (a * along - square * x))
         tl.store(out + 4 + column, y + s * cy + h * (b * along - square * y))
         tl.store(out + 8 + column, z + s * cz + h * (c * along - square * z))
-    growth = tl.exp(_at(update, 5))
+    growth = tl.exp(tl.minimum(tl.maximum(_at(update, 5), -10.0), 10.0))
     tl.store(out + 3, growth * (tl.load(pose + 3).to(tl.float64) + _at(update, 3)))
     tl.store(out + 7, growth * (tl.load(pose + 7).to(tl.float64) + _at(update, 4)))
     tl.store(out + 11, growth * tl.load(pose + 11).to(tl.float64))
     for column in tl.static_range(4):
         tl.store(out + 12 + column, 1.0 if column == 3 else 0.0)
-
-
-@triton.jit
-def _equations(jacobian, residual, known, row_out, systems, extras, count, epsilon, BLOCK: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    q = tl.arange(0, 8)[None, :]
-    system = tl.zeros([8, 8], tl.float64)
-    plain = tl.zeros([8, 8], tl.float64)
-    for start in range(0, count, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        there = i < count
-        row = b * count + i
-        r = tl.load(residual + row, mask=there, other=0.0)
-        tile = tl.load(jacobian + row[:, None] * 6 + q, mask=there[:, None] & (q < 6), other=0.0)
-        robust = tl.load(known + row, mask=there, other=0.0) / (1.0 + 10.0 * tl.abs(r)) / count
-        weight = tl.exp(tl.minimum(tl.maximum(tl.load(row_out + row * 2, mask=there, other=0.0), -6.0), 5.0)) * robust
-        right = r + 0.1 * tl.load(row_out + row * 2 + 1, mask=there, other=0.0)
-        system += _summed(tl.where(q == 6, right[:, None], tile), weight)
-        plain += _summed(tile, robust)
-    i = tl.arange(0, 8)
-    tl.store(systems + b * 64 + i[:, None] * 8 + q, system)
-    free = _solution(system, 0.01 * _diagonal(system) + epsilon)
-    tl.store(extras + b * 12 + i, tl.minimum(tl.maximum(free, -2.0), 2.0), mask=i < 6)
-    tl.store(extras + b * 12 + 6 + i, tl.log(_diagonal(plain) + 1e-4), mask=i < 6)
-
-
-def equations(
-    jacobian: Tensor, residual: Tensor, known: Tensor, row_out: Tensor, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """The weighted systems of a learned stage.
-
-    Args:
-        jacobian, residual, known: (B, N, 6), (B, N), (B, N).
-        row_out: (B, N, 2) log-weights and corrections that the network gives the rows.
-        epsilon: least damping.
-
-    Returns:
-        Systems (B, 8, 8) float64, and what the head reads of them: the step of little damping and the logarithm of the
-        unweighted diagonal, (B, 12) float32.
-    """
-    count = len(residual)
-    systems = torch.empty((count, 8, 8), device=residual.device, dtype=torch.float64)
-    extras = torch.empty((count, 12), device=residual.device)
-    _equations[(count,)](
-        jacobian, residual, known, row_out, systems, extras, residual.shape[1], epsilon, BLOCK=_BLOCK
-    )  # fmt: skip
-    return systems, extras
-
-
-@triton.jit
-def _step(systems, head_out, base_damping, poses, trials, scale, epsilon, knee):
-    b = tl.program_id(0).to(tl.int64)
-    i = tl.arange(0, 8)
-    six = i < 6
-    system = tl.load(systems + b * 64 + i[:, None] * 8 + i[None, :])
-    log_damping = tl.load(base_damping + i, mask=six, other=0.0) + tl.load(head_out + b * 12 + i, mask=six, other=0.0)
-    damping = tl.exp(tl.minimum(tl.maximum(log_damping, -9.0), 6.0))
-    update = _solution(system, _diagonal(system) * damping + epsilon)
-    update += 0.3 * tl.load(head_out + b * 12 + 6 + i, mask=six, other=0.0)
-    square = tl.sum(tl.where(i < 3, update * update, 0.0), axis=0)
-    update = tl.where(i < 3, update / tl.sqrt(1.0 + square / (knee * knee)), update)
-    _store_moved(poses + b * 16, update * scale, trials + b * 16)
-
-
-def step(
-    systems: Tensor, head_out: Tensor, base_damping: Tensor, poses: Tensor, scale: float, epsilon: float, knee: float
-) -> Tensor:
-    """Poses (B, 4, 4) moved by a learned stage's update.
-
-    Args:
-        systems: (B, 8, 8) from :func:`equations`.
-        head_out: (B, 12) the head's dampings and additive step.
-        base_damping: (6,).
-        poses: (B, 4, 4) float32, contiguous.
-        scale: factor on the update.
-        epsilon: least damping.
-        knee: radians beyond which rotations are compressed.
-    """
-    trials = torch.empty_like(poses)
-    _step[(len(poses),)](systems, head_out, base_damping, poses, trials, scale, epsilon, knee)
-    return trials
 
 
 @triton.jit
@@ -191,6 +112,35 @@ def _crossing(inverse, u, v, nu, nv, there, size, steps):
         found = found | hit
         active = active & (hit == 0)
     return far, place, found
+
+
+@triton.jit
+def _reach(seen, contour, reach, reached, size, wanted, steps, LANES: tl.constexpr):
+    b = tl.program_id(0).to(tl.int64)
+    i = tl.arange(0, LANES)
+    there = i < wanted
+    query = contour + (b * wanted + i) * 4
+    u, v = tl.load(query, mask=there, other=0.0), tl.load(query + 1, mask=there, other=0.0)
+    nu, nv = tl.load(query + 2, mask=there, other=0.0), tl.load(query + 3, mask=there, other=0.0)
+    far, _, found = _crossing(seen + b * size * size, u, v, nu, nv, there, size, steps)
+    tl.store(reach + b * wanted + i, far, mask=there)
+    tl.store(reached + b * wanted + i, found.to(tl.int32), mask=there)
+
+
+def observed_reach(observation: SilhouetteObservation, steps: int) -> tuple[Tensor, Tensor]:
+    """Where the observed masks end along the normals of their contour points, in ``steps`` of half a pixel.
+
+    Returns:
+        Signed distances (B, N) float32, and (B, N) int32 whether there is an end nearby.
+    """
+    count, wanted, _ = observation.contour.shape
+    reach = torch.empty((count, wanted), device=observation.mask.device)
+    reached = torch.empty_like(reach, dtype=torch.int32)
+    _reach[(count,)](
+        observation.mask.to(torch.float32), observation.contour, reach, reached, observation.mask.shape[-1], wanted,
+        steps, LANES=triton.next_power_of_2(wanted),
+    )  # fmt: skip
+    return reach, reached
 
 
 @triton.jit
@@ -226,7 +176,7 @@ def _polish(
             j0, j1, j2, j5, _, _, _, scale = jacobian_of(gu, gv, u, v, z, focal, cx, cy, tx, ty, tz)
             r = s + 0.5
             weight = tl.where(there, 1.0 / (1.0 + tl.abs(r) / robust), 0.0)
-            system += _summed(_tile(j0, j1, j2, gu, gv, j5, r * scale), weight)
+            system += summed(_tile(j0, j1, j2, gu, gv, j5, r * scale), weight)
         for start in range(0, wanted, BLOCK):
             i = start + tl.arange(0, BLOCK)
             there = i < wanted
@@ -244,13 +194,13 @@ def _polish(
             j0, j1, j2, j5, _, _, _, scale = jacobian_of(gu, gv, u, v, z, focal, cx, cy, tx, ty, tz)
             r = tl.where(there, far - tl.load(reach + b * wanted + i, mask=there, other=0.0), 0.0)
             weight = tl.where(there, 1.0 / (1.0 + tl.abs(r) / robust), 0.0)
-            system += _summed(_tile(j0, j1, j2, gu, gv, j5, r * scale), weight)
+            system += summed(_tile(j0, j1, j2, gu, gv, j5, r * scale), weight)
         i = tl.arange(0, 8)
-        lift = tl.load(damping + b) * (_diagonal(system) + 1e-3)
+        lift = tl.load(damping + b) * (diagonal(system) + 1e-3)
         for a in tl.static_range(ATTEMPTS):
             limit = tl.where(i < 3, 0.7, 0.4)
-            update = tl.minimum(tl.maximum(_solution(system, lift + 1e-6), -limit), limit)
-            _store_moved(pose, update, trials + (a * count + b) * 16)
+            update = tl.minimum(tl.maximum(solution(system, lift + 1e-6), -limit), limit)
+            store_moved(pose, update, trials + (a * count + b) * 16)
             lift = lift * 5.0
 
 
@@ -288,11 +238,16 @@ def polish_trials(
 
 
 @triton.jit
-def _choose(sums, trials, poses, damping, best, running, picked, count, least_gain, ATTEMPTS: tl.constexpr):
+def _choose(
+    sums, trials, poses, damping, best, running, picked, history, ious, count, least_gain, ATTEMPTS: tl.constexpr
+):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
+    k = tl.arange(0, 16)
+    before = tl.load(best + b)
     tl.store(picked + b, -1)
+    tl.store(ious + b, before)
+    tl.store(history + b * 16 + k, tl.load(poses + b * 16 + k))
     if tl.load(running + b) != 0:
-        before = tl.load(best + b)
         factor = tl.load(damping + b)
         attempt = -1
         iou = before
@@ -307,10 +262,12 @@ def _choose(sums, trials, poses, damping, best, running, picked, count, least_ga
         tl.store(picked + b, attempt)
         tl.store(running + b, ((attempt >= 0) & (iou - before >= least_gain)).to(tl.int32))
         if attempt >= 0:
+            pose = tl.load(trials + (attempt * count + b) * 16 + k)
             tl.store(best + b, iou)
+            tl.store(ious + b, iou)
             tl.store(damping + b, tl.maximum(factor / 5.0, 1e-4))
-            k = tl.arange(0, 16)
-            tl.store(poses + b * 16 + k, tl.load(trials + (attempt * count + b) * 16 + k))
+            tl.store(poses + b * 16 + k, pose)
+            tl.store(history + b * 16 + k, pose)
 
 
 @triton.jit
@@ -334,6 +291,7 @@ def polish_choice(
     present: tuple[Tensor, Tensor, Tensor],
     trials: Tensor,
     state: tuple[Tensor, Tensor, Tensor, Tensor],
+    history: tuple[Tensor, Tensor],
     least_gain: float,
 ) -> None:
     """Take the first trial of each element that raises its IoU; all in place.
@@ -343,6 +301,7 @@ def polish_choice(
         present: the same of the present poses (B, ...); overwritten where a trial is taken.
         trials: (A, B, 4, 4) float64.
         state: as in :func:`polish_trials`; all four are brought up to date.
+        history: (B, 4, 4) float64 and (B,) float32; the poses and IoUs afterwards are written there.
         least_gain: an element that gains less is done.
     """
     poses, damping, best, running = state
@@ -350,7 +309,7 @@ def polish_choice(
     pixels, size = present[0][0].numel(), present[0].shape[-1]
     picked = torch.empty_like(running)
     _choose[(count,)](
-        drawn[1], trials, poses, damping, best, running, picked, count, least_gain, ATTEMPTS=attempts
+        drawn[1], trials, poses, damping, best, running, picked, *history, count, least_gain, ATTEMPTS=attempts
     )  # fmt: skip
     _take[(count, triton.cdiv(pixels, _COPIED))](
         picked, drawn[0], present[0], drawn[1], present[1], drawn[2], present[2], count, pixels, size, BLOCK=_COPIED

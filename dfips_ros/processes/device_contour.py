@@ -64,6 +64,15 @@ def central_moments(seen: Tensor) -> Tensor:
     return torch.stack([area, mu + middle, mv + middle, uu, vv, uv], dim=-1)
 
 
+def observed_moments(observation: SilhouetteObservation) -> Tensor:
+    """:func:`central_moments` (B, 6) of the known part of the observed masks."""
+    if not has_kernels(observation.mask.device):
+        return central_moments((observation.mask > 0) & (observation.valid > 0))
+    from . import cuda_observation
+
+    return cuda_observation.observed_moments(observation)
+
+
 def known_iou(seen: Tensor, observation: SilhouetteObservation) -> Tensor:
     """IoU (..., B) of simulated masks (..., B, S, S) bool and observed ones, over the known pixels; 0 without any."""
     mask, valid = observation.mask > 0, observation.valid > 0
@@ -97,7 +106,7 @@ def compare(
     meshes: DeviceMeshes,
     observation: SilhouetteObservation,
     estimate: Tensor,
-    observed_moments: Tensor | None = None,
+    moments: Tensor | None = None,
     offset: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Simulate the silhouettes at the estimated poses and compare them with the observed ones.
@@ -106,7 +115,7 @@ def compare(
         meshes: normalised meshes (center at the origin, diameter one).
         observation: B observations, on the device.
         estimate: (B, 4, 4) poses of the normalised meshes in the crop's camera.
-        observed_moments: :func:`central_moments` of the known part of the observed masks; computed by default.
+        moments: :func:`observed_moments` of the observation; computed by default.
         offset: (B,) in [0, 1): where the sampling of contour points starts; 0.5 by default.
 
     Returns:
@@ -115,16 +124,14 @@ def compare(
     size = observation.mask.shape[-1]
     pose, camera = estimate.float(), observation.camera
     inverse = meshes.inverse_depth(observation.mesh_index, pose, camera, size)
-    valid = observation.valid > 0
-    if observed_moments is None:
-        observed_moments = central_moments((observation.mask > 0) & valid)
+    moments = observed_moments(observation) if moments is None else moments
     if offset is None:
         offset = torch.full_like(pose[:, 0, 0], 0.5)
     if has_kernels(pose.device):
         from .cuda_contour import comparison
 
-        return comparison(inverse, observation, pose.contiguous(), meshes.surface, observed_moments, offset)
-    seen = inverse > 0
+        return comparison(inverse, observation, pose.contiguous(), meshes.surface, moments, offset)
+    seen, valid = inverse > 0, observation.valid > 0
     flat, flat_valid = inverse.flatten(1), valid.flatten(1)
     contour = contour_of(seen)
     count = contour.count[:, None]
@@ -188,7 +195,7 @@ def compare(
         extra=torch.cat([length[:, :NUM_SIMULATED], torch.ones_like(g1[..., 0]), visible.float()], dim=1),
     )  # fmt: skip
     iou = known_iou(seen, observation)
-    context = _context(1.0 - iou, central_moments(seen & valid), observed_moments, t[:, 2] / focal[:, 0], t[:, 2])
+    context = _context(1.0 - iou, central_moments(seen & valid), moments, t[:, 2] / focal[:, 0], t[:, 2])
     return {**out, "context": context, "norm": 1.0 - iou, "inverse_depth": inverse}
 
 

@@ -21,9 +21,9 @@ def has_kernels(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     try:
-        from .cuda_kernels import column_minimum
+        from .cuda_observation import signed_distances
 
-        column_minimum(torch.zeros((1, 16, 16), device=device))
+        signed_distances(torch.zeros((1, 16, 16), device=device, dtype=torch.uint8))
     except Exception as cause:  # whatever a compiler that is missing or too old raises
         logger.warning(
             "Triton does not run on %s (%s: %s); torch operations take its place, many times slower and without a "
@@ -59,22 +59,24 @@ class DeviceMeshes:
 
         Args:
             mesh_index: (B,) int64, which mesh each element shows.
-            poses: (B, 4, 4) float32.
+            poses: (A * B, 4, 4): A poses for each of the B elements, the element last.
             cameras: (B, 3, 3) float32 pinhole matrices.
             size: side of the images, pixels.
-            active: (B,) bool; the other elements stay empty.
+            active: (B,) bool or int32; the other elements stay empty.
 
         Returns:
-            (B, S, S) float32, 0 where nothing is seen.
+            (A * B, S, S) float32, 0 where nothing is seen.
         """
-        poses, cameras = poses.float().contiguous(), cameras.float().contiguous()
         if has_kernels(poses.device):
             from .cuda_kernels import rasterize
 
-            every = torch.ones_like(mesh_index, dtype=torch.int32) if active is None else active.int()
             return rasterize(
-                self.triangles, self.face_start, self.most_faces, mesh_index.int(), every, poses, cameras, (size, size)
-            )
+                self.triangles, self.face_start, self.most_faces, mesh_index, None if active is None else active.int(),
+                poses.contiguous(), cameras.float().contiguous(), (size, size),
+            )  # fmt: skip
+        times = len(poses) // len(mesh_index)
+        mesh_index, active = mesh_index.repeat(times), None if active is None else active.repeat(times)
+        poses, cameras = poses.float().contiguous(), cameras.float().repeat(times, 1, 1)
         if poses.device.type == "cpu":
             depth = torch.from_numpy(
                 rasterize_numpy(self.packed, mesh_index.numpy(), poses.numpy(), cameras.numpy(), (size, size))

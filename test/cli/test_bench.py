@@ -33,7 +33,7 @@ needs_arms = pytest.mark.skipif(not _arms(), reason="the package example-robot-d
 
 
 def skipping(*left):
-    return ["--skip", *({"solve", "parts", "methods", "initialise", "renderers", "node"} - set(left))]
+    return ["--skip", *({"solve", "parts", "methods", "initialise", "renderers", "training", "node"} - set(left))]
 
 
 def bench(folder, *words):

@@ -20,14 +20,14 @@ from dfips_ros.tasks.object_pose.device_crop import area_table, look_at_boxes, m
 from dfips_ros.tasks.object_pose.device_polish import DevicePolish
 from dfips_ros.tasks.object_pose.device_stages import (
     DeviceFeedback,
+    DeviceImageFeedback,
     DeviceStages,
-    batches_on_device,
     on_device,
     solve_positive,
 )
 from dfips_ros.tasks.object_pose.estimator import DEFAULT_WEIGHTS
 from dfips_ros.tasks.object_pose.gauss_newton import ContourGaussNewton, GaussNewtonConfig
-from dfips_ros.tasks.object_pose.problem import MeshSet, load_solver, make_solver, pose_loss
+from dfips_ros.tasks.object_pose.problem import ImageFeedback, MeshSet, load_solver, make_solver, pose_loss
 from dfips_ros.tasks.object_pose.shapes import random_shape
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -194,12 +194,29 @@ def test_training_learns_the_same(problem, device):
         if on != "cpu path":
             solver.feedback = DeviceFeedback(meshes, torch.device(device))
             solver.to(device)
+        place = torch.device("cpu" if on == "cpu path" else device)
         trainer = StageTrainer(solver, pose_loss, TrainingConfig(max_batches=3, minutes=None, bfloat16=False))
-        batches = pose_batches(meshes, config, PoseDataConfig(batch_size=8, degraded=0.0))
-        trainer.run(batches if on == "cpu path" else batches_on_device(batches, torch.device(device)), quiet=True)
+        trainer.run(
+            (
+                (seen, initial.to(place), {name: part.to(place) for name, part in truth.items()})
+                for seen, initial, truth in pose_batches(meshes, config, PoseDataConfig(batch_size=8, degraded=0.0))
+            ), quiet=True,
+        )  # fmt: skip
         losses.append(trainer.losses)
     assert len(losses[0]) == 3
     assert np.allclose(losses[0], losses[1], rtol=1e-3 if device == "cpu" else 0.02)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_image_feedback(problem, device):
+    solver, seen, initial, _ = problem
+    meshes = solver.feedback.meshes
+    expected = ImageFeedback(meshes)(seen, initial)
+    found = DeviceImageFeedback(meshes, torch.device(device))(seen, initial.to(device))
+    assert (found.residual_norm.cpu() - expected.residual_norm).abs().max() < 1e-3
+    assert torch.allclose(found.inputs["scale"].cpu(), expected.inputs["scale"])
+    difference = (found.inputs["images"].cpu() - expected.inputs["images"]).abs()
+    assert (difference > 1e-3).float().mean() < 1e-4 and expected.inputs["images"][:, 3].any()
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -5,6 +5,7 @@ Without a GPU this takes ``pip install triton`` and patience: ``python -m pytest
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,15 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
 pytest.importorskip("triton", reason="triton is not installed; it comes with PyTorch's CUDA builds")
 
+from dfips_ros.networks.contour_gauss_newton import (  # noqa: E402
+    EPSILON,
+    ROTATION_KNEE,
+    ContourGaussNewtonStage,
+)
 from dfips_ros.processes import cuda_kernels, device_contour, device_meshes, device_observation  # noqa: E402
-from dfips_ros.processes.device_contour import compare  # noqa: E402
+from dfips_ros.processes.contour import GLOBAL_FEATURES, ROW_FEATURES  # noqa: E402
+from dfips_ros.processes.cuda_stages import stage_trials  # noqa: E402
+from dfips_ros.processes.device_contour import compare, observed_moments  # noqa: E402
 from dfips_ros.processes.device_meshes import DeviceMeshes  # noqa: E402
 from dfips_ros.processes.device_observation import observe, signed_distance  # noqa: E402
 from dfips_ros.processes.rasterizer import rasterize_numpy  # noqa: E402
@@ -30,7 +38,7 @@ from dfips_ros.tasks.object_pose.shapes import random_shape  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZE = 40 if DEVICE.type == "cpu" else 128
-CONFIG = ObjectPoseConfig(crop_size=SIZE, width=16, solver=SolverConfig(num_stages=1))
+CONFIG = ObjectPoseConfig(crop_size=SIZE, width=24, solver=SolverConfig(num_stages=2, max_scalings=0))
 MODULES = (device_contour, device_crop, device_meshes, device_observation, device_polish, device_stages)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -74,12 +82,21 @@ def test_rasteriser(meshes, batch, monkeypatch):
     assert torch.allclose(1.0 / drawn[:2][both], expected[:2][both], rtol=1e-4)
 
 
-def test_distance(batch, monkeypatch):
-    mask = batch[0].mask > 0
+def test_observation(batch, monkeypatch):
+    """Distances and contours; one mask is empty, and one is full."""
+    seen, _, offset = batch
+    mask = seen.mask.clone()
+    mask[0] = 0
+    parts = [part.to(DEVICE) for part in (mask, seen.valid, seen.camera, seen.mesh_index, offset)]
     use_kernels(monkeypatch, False)
-    expected = signed_distance(mask)
+    expected = observe(*parts), signed_distance(torch.ones_like(parts[0]) > 0), observed_moments(seen)
     use_kernels(monkeypatch)
-    assert torch.allclose(signed_distance(mask.to(DEVICE)).cpu(), expected, atol=1e-4)
+    found = observe(*parts), signed_distance(torch.ones_like(parts[0]) > 0), observed_moments(seen)
+    for mine, theirs in zip(found[1:], expected[1:], strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    for name in ("signed_distance", "contour", "contour_valid"):
+        assert torch.allclose(getattr(found[0], name), getattr(expected[0], name), atol=1e-4), name
+    assert expected[0].contour_valid.sum() > 90
 
 
 @pytest.mark.parametrize("turn, zoom", [(0.0, 3.0), (0.2, 0.9), (-0.1, 0.3)])
@@ -114,17 +131,58 @@ def test_comparison(meshes, batch, monkeypatch):
         assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-4), name
 
 
-def test_stages_and_polish(meshes, batch, monkeypatch):
+@pytest.mark.parametrize("width", [16, 24, 64])
+def test_one_stage(width):
+    """On random features, some of the rows unknown."""
+    torch.manual_seed(width)
+    stage = ContourGaussNewtonStage(ROW_FEATURES, GLOBAL_FEATURES, width)
+    for part in stage.parameters():
+        torch.nn.init.normal_(part, std=0.15)
+    features = {
+        "rows": torch.randn(2, 40, ROW_FEATURES), "jacobian": torch.randn(2, 40, 6), "residual": torch.randn(2, 40),
+        "weight": (torch.rand(2, 40) < 0.8).float(), "context": torch.randn(2, GLOBAL_FEATURES),
+    }  # fmt: skip
+    features = {name: part.to(DEVICE) for name, part in features.items()}
+    weights = {name: part.detach().to(DEVICE) for name, part in stage.state_dict().items()}
+    pose = torch.eye(4, device=DEVICE).repeat(2, 1, 1)
+    pose[:, 2, 3] = 3.0
+    update = device_stages.stage_update(weights, features)
+    found = stage_trials(weights, features, pose, 2, 0.5, EPSILON, ROTATION_KNEE)
+    assert update.abs().min(0).values.max() > 0.05
+    for trial, scale in zip(found, (1.0, 0.5), strict=True):
+        assert torch.allclose(trial, device_stages.moved(pose, update * scale), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    {}, {"max_scalings": 1, "scaling": 0.5, "tolerance": 0.05}, {"adaptive": False, "keep_best": False},
+    {"enough": 0.3, "num_stages": 1},
+])  # fmt: skip
+def test_stages(meshes, batch, monkeypatch, change):
     seen, initial, _ = batch
     torch.manual_seed(0)
-    solver = make_solver(CONFIG, meshes)
+    config = replace(CONFIG, solver=replace(CONFIG.solver, **change))
+    solver = make_solver(config, meshes)
+    for part in solver.parameters():  # untrained, some of them say nothing
+        torch.nn.init.normal_(part, std=0.1)
+    check(monkeypatch, DeviceStages(solver, DEVICE), seen, initial)
+
+
+def test_polish(meshes, batch, monkeypatch):
+    seen, initial, _ = batch
     config = GaussNewtonConfig(iterations=2, attempts=2, damping=1e-3, robust_pixels=1.0, least_gain=1e-4)
-    for estimator in (DeviceStages(solver, DEVICE), DevicePolish(meshes, config, DEVICE)):
-        use_kernels(monkeypatch, False)
-        expected = estimator.estimate(seen, initial)
-        use_kernels(monkeypatch)
-        found = estimator.estimate(seen, initial)
-        assert (expected.residual_norms[:, -1] < expected.residual_norms[:, 0]).any()
-        assert torch.allclose(found.residual_norms, expected.residual_norms, atol=1e-3)
-        for mine, theirs in zip(found.history, expected.history, strict=True):
-            assert torch.allclose(mine, theirs, atol=1e-3)
+    found = check(monkeypatch, DevicePolish(meshes, config, DEVICE), seen, initial)
+    assert (found.residual_norms[:, -1] < found.residual_norms[:, 0]).any()
+
+
+def check(monkeypatch, estimator, seen, initial):
+    """The solution with kernels, after it was compared with the one without."""
+    use_kernels(monkeypatch, False)
+    expected = estimator.estimate(seen, initial)
+    use_kernels(monkeypatch)
+    found = estimator.estimate(seen, initial)
+    assert (expected.history[0] != expected.history[-1]).any()
+    assert torch.allclose(found.residual_norms, expected.residual_norms, atol=1e-3)
+    assert torch.allclose(found.estimate, expected.estimate, atol=1e-3)
+    for mine, theirs in zip(found.history, expected.history, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-3)
+    return found

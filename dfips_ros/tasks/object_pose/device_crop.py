@@ -33,7 +33,7 @@ def mask_bounds(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def look_at_boxes(
-    bounds: Tensor, camera_matrix: Tensor, size: int, margin: float = CROP_MARGIN
+    bounds: Tensor, camera_matrix: Tensor, size: int, margin: float | Tensor = CROP_MARGIN
 ) -> tuple[Tensor, Tensor]:
     """The virtual cameras that center boxes of the image, as ``crop.look_at_box``.
 
@@ -41,7 +41,7 @@ def look_at_boxes(
         bounds: (B, 4) float64 left, top, right, bottom in pixels, inclusive.
         camera_matrix: (B, 3, 3) float64 of the real cameras, without skew.
         size: side of the crop in pixels.
-        margin: side of the crop over the longer side of the box.
+        margin: side of the crop over the longer side of the box, or (B,) of each.
 
     Returns:
         ``R_virtual_camera`` and the crops' pinhole matrices, (B, 3, 3) float64 each.

@@ -132,21 +132,19 @@ class DevicePolish:
             raise ConfigError("initial: contour Gauss-Newton needs an initial estimate (B, 4, 4), got None.")
         pose = torch.as_tensor(initial).to(self.device, torch.float64)
         observation = expanded(on_device(observation, self.device), len(pose))
-        reach, _, reached = crossings(observation.mask > 0, observation.contour)
-        minimise = self._with_kernels if has_kernels(self.device) else self._with_torch
-        history, ious = minimise(observation, reach, reached, pose)
-        return Solution(history[-1], tuple(history), 1.0 - torch.stack(ious, dim=1))
+        history, ious = (self._with_kernels if has_kernels(self.device) else self._with_torch)(observation, pose)
+        return Solution(history[-1], history, 1.0 - ious)
 
     def _draw(self, observation: SilhouetteObservation, poses: Tensor, active: Tensor | None = None) -> Tensor:
         """Inverse depths (A * B, S, S) at poses (A * B, 4, 4), the observation last."""
-        times = len(poses) // len(observation)
-        index, cameras = observation.mesh_index.repeat(times), observation.camera.repeat(times, 1, 1)
-        active = None if active is None else active.repeat(times)
-        return self.meshes.inverse_depth(index, poses, cameras, observation.mask.shape[-1], active)
+        size = observation.mask.shape[-1]
+        return self.meshes.inverse_depth(observation.mesh_index, poses, observation.camera, size, active)
 
     def _with_torch(
-        self, observation: SilhouetteObservation, reach: Tensor, reached: Tensor, pose: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self, observation: SilhouetteObservation, pose: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Poses after each step, and their IoUs (B, T+1)."""
+        reach, _, reached = crossings(observation.mask > 0, observation.contour)
         c, shape = self.config, (self.config.attempts, *observation.mask.shape)
         inverse = self._draw(observation, pose)
         best = simulated_iou(inverse, observation)
@@ -170,13 +168,13 @@ class DevicePolish:
             running = helps.any(0) & ~(best - before < c.least_gain)
             history.append(pose)
             ious.append(best)
-        return history, ious
+        return tuple(history), torch.stack(ious, dim=1)
 
     def _with_kernels(
-        self, observation: SilhouetteObservation, reach: Tensor, reached: Tensor, pose: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self, observation: SilhouetteObservation, pose: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         from ...processes.cuda_contour import image_sums, outline, overlap
-        from ...processes.cuda_least_squares import polish_choice, polish_trials
+        from ...processes.cuda_least_squares import observed_reach, polish_choice, polish_trials
 
         c = self.config
         pose = pose.clone(memory_format=torch.contiguous_format)
@@ -187,19 +185,18 @@ class DevicePolish:
         running = torch.ones_like(best, dtype=torch.int32)
         state = (pose, damping, best, running)  # from here on changed in place
         trials = pose.repeat(c.attempts, 1, 1).reshape(c.attempts, -1, 4, 4)
-        reached = reached.int()
+        reach, reached = observed_reach(observation, _STEPS)
         numbers = (_STEPS, _LEAST_POINTS, _STRIDE_ROWS, c.robust_pixels, c.enough)
-        history, ious = [pose.clone()], [best.clone()]
-        for _ in range(c.iterations):
+        history, ious = pose.repeat(c.iterations + 1, 1, 1, 1), best.repeat(c.iterations + 1, 1)
+        for i in range(c.iterations):
             places, _ = outline(inverse, row_counts)
             polish_trials(inverse, sums, places, observation, reach, reached, state, trials, numbers)
             drawn = self._draw(observation, trials.flatten(0, 1), running)
             polish_choice(
-                (drawn, *image_sums(drawn, observation)), (inverse, sums, row_counts), trials, state, c.least_gain
-            )
-            history.append(pose.clone())
-            ious.append(best.clone())
-        return history, ious
+                (drawn, *image_sums(drawn, observation)), (inverse, sums, row_counts), trials, state,
+                (history[i + 1], ious[i + 1]), c.least_gain,
+            )  # fmt: skip
+        return history.unbind(0), ious.T.contiguous()
 
     def _damped_updates(self, matrix: Tensor, vector: Tensor, damping: Tensor) -> Tensor:
         """Steps (A * B, 6) with each of the dampings that are tried."""

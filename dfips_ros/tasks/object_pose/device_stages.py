@@ -8,7 +8,6 @@ elements out, all are worked on and the outcome is chosen afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 import torch
@@ -18,13 +17,14 @@ from torch.nn.functional import linear
 from ...errors import ConfigError
 from ...geometry import so3_exp
 from ...networks.contour_gauss_newton import EPSILON, ROTATION_KNEE, ContourGaussNewtonStage
-from ...processes.device_contour import central_moments, compare, simulated_iou
+from ...processes.device_contour import compare, observed_moments, simulated_iou
 from ...processes.device_meshes import DeviceMeshes, has_kernels
 from ...processes.observation import SilhouetteObservation
 from ...solver import FeedbackFeatures, FeedbackSolver, Solution
-from .problem import ContourFeedback, MeshSet
+from .problem import ContourFeedback, MeshSet, difference_images
 
 _FAR = 1e6  # diameters; no pose goes there
+MOST_FUSED_WIDTH = 128  # of a network; a wider one takes too much memory of the one program that reads all rows
 _INPUTS = ("rows", "jacobian", "residual", "weight", "context")
 
 
@@ -44,7 +44,7 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
 
 def moved(pose: Tensor, update: Tensor) -> Tensor:
     """``Se3ImageSpace.apply`` without a tensor made on the host: (B, 4, 4), (B, 6) -> (B, 4, 4)."""
-    growth = torch.exp(update[:, 5:])
+    growth = torch.exp(update[:, 5:].clamp(-10.0, 10.0))
     xy = growth * (pose[:, :2, 3] + update[:, 3:5])
     translation = torch.cat([xy, growth * pose[:, 2:3, 3]], dim=1)
     top = torch.cat([so3_exp(update[:, :3]) @ pose[:, :3, :3], translation[..., None]], dim=2)
@@ -97,25 +97,6 @@ def stage_update(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tenso
     return torch.cat([update[:, :3] / torch.sqrt(1.0 + (angle / ROTATION_KNEE) ** 2), update[:, 3:]], dim=1)
 
 
-def stage_trials(
-    weights: dict[str, Tensor], inputs: dict[str, Tensor], pose: Tensor, scales: list[float]
-) -> Iterator[Tensor]:
-    """Yield poses (B, 4, 4) moved by the update of a stage, scaled by each of some factors."""
-    if not has_kernels(pose.device):
-        update = stage_update(weights, inputs)
-        yield from (moved(pose, update * scale) for scale in scales)
-        return
-    from ...processes.cuda_least_squares import equations, step
-
-    row_out, described = read_rows(weights, inputs)
-    systems, extras = equations(
-        inputs["jacobian"], inputs["residual"], inputs["weight"], row_out.contiguous(), EPSILON
-    )  # fmt: skip
-    out = read_system(weights, described, extras)
-    pose = pose.contiguous()
-    yield from (step(systems, out, weights["base_damping"], pose, s, EPSILON, ROTATION_KNEE) for s in scales)
-
-
 def chosen(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Elements of ``a`` where ``mask`` (B,) is true, of ``b`` elsewhere; (B, *X) each."""
     return torch.where(mask.reshape(-1, *([1] * (a.ndim - 1))), a, b)
@@ -134,14 +115,6 @@ def on_device(observation: SilhouetteObservation, device: torch.device) -> Silho
     """The same in tensors on a device; what is there already is not copied."""
     parts = {f.name: torch.as_tensor(getattr(observation, f.name)) for f in fields(observation)}
     return SilhouetteObservation(**{name: part.to(device, non_blocking=True) for name, part in parts.items()})
-
-
-def batches_on_device(
-    batches: Iterable[tuple[SilhouetteObservation, Tensor, dict[str, Tensor]]], device: torch.device
-) -> Iterator[tuple[SilhouetteObservation, Tensor, dict[str, Tensor]]]:
-    """Training batches, each copied to a device: observation, initial poses and ground truth."""
-    for observation, initial, truth in batches:
-        yield on_device(observation, device), initial.to(device), {k: v.to(device) for k, v in truth.items()}
 
 
 class DeviceFeedback:
@@ -165,6 +138,27 @@ class DeviceFeedback:
             offset = torch.rand(len(estimate), generator=self.sampling, device=self.sampling.device).to(device)
         out = compare(self.device_meshes, on_device(observation, device), estimate, offset=offset)
         return FeedbackFeatures({name: out[name] for name in _INPUTS}, out["norm"])
+
+
+class DeviceImageFeedback:
+    """``ImageFeedback`` on a device, for training there.
+
+    Args:
+        meshes: what may be seen; an observation's ``mesh_index`` picks one.
+        device: where everything runs.
+    """
+
+    def __init__(self, meshes: MeshSet, device: torch.device) -> None:
+        self.meshes = meshes
+        self.device_meshes = DeviceMeshes(meshes.packed, meshes.surface, device)
+        self.sampling: torch.Generator | None = None  # nothing is sampled
+
+    def __call__(self, observation: SilhouetteObservation, estimate: Tensor) -> FeedbackFeatures:
+        """B observations and poses (B, 4, 4) of the normalised object -> features on the device."""
+        seen = on_device(observation, self.device_meshes.device)
+        inverse = self.device_meshes.inverse_depth(seen.mesh_index, estimate, seen.camera, seen.mask.shape[-1])
+        images, scale = difference_images(seen, 1.0 / inverse.clamp_min(1e-12) * (inverse > 0), estimate)
+        return FeedbackFeatures({"images": images, "scale": scale}, 1.0 - simulated_iou(inverse, seen))
 
 
 class DeviceStages:
@@ -204,17 +198,25 @@ class DeviceStages:
         c = self.config
         estimate = torch.as_tensor(initial).to(self.device, torch.float32)
         observation = expanded(on_device(observation, self.device), len(estimate))
-        seen = central_moments((observation.mask > 0) & (observation.valid > 0))
-        features = compare(self.meshes, observation, estimate, seen)
+        moments = observed_moments(observation)
+        count = c.num_stages if num_stages is None else num_stages
+        fused = has_kernels(self.device) and len(self._weights[0]["row_mix.bias"]) <= MOST_FUSED_WIDTH
+        return (self._with_kernels if fused else self._with_torch)(observation, estimate, count, moments)
+
+    def _with_torch(
+        self, observation: SilhouetteObservation, estimate: Tensor, count: int, moments: Tensor
+    ) -> Solution:
+        c = self.config
+        features = compare(self.meshes, observation, estimate, moments)
         history, norms = [estimate], [features["norm"]]
         best, best_norm = estimate, norms[0]
-        count = c.num_stages if num_stages is None else num_stages
         for t in range(count):
             weights, norm = self._weights[min(t, len(self._weights) - 1)], norms[-1]
             wanted = torch.ones_like(norm, dtype=torch.bool) if c.enough == 0.0 else ~(norm <= c.enough)
-            scales = [c.scaling**k for k in range(c.max_scalings + 1 if c.adaptive else 1)]
-            for trial in stage_trials(weights, features, estimate, scales):
-                found = self._compare(observation, trial, seen, t == count - 1)
+            update = stage_update(weights, features)
+            for k in range(c.max_scalings + 1 if c.adaptive else 1):
+                trial = moved(history[-1], update * c.scaling**k)
+                found = self._compare(observation, trial, moments, t == count - 1)
                 accepted = wanted & (trial.abs().amax((1, 2)) < _FAR)  # not a number is not less either
                 if c.adaptive:
                     accepted = accepted & (found["norm"] <= norm * (1.0 + c.tolerance))
@@ -227,12 +229,32 @@ class DeviceStages:
             best, best_norm = chosen(better, estimate, best), chosen(better, norms[-1], best_norm)
         return Solution(best, tuple(history), torch.stack(norms, dim=1))
 
+    def _with_kernels(
+        self, observation: SilhouetteObservation, estimate: Tensor, count: int, moments: Tensor
+    ) -> Solution:
+        from ...processes.cuda_stages import accept, stage_trials
+
+        c, scales = self.config, self.config.max_scalings + 1 if self.config.adaptive else 1
+        rule = (1.0 + c.tolerance, c.enough or -1.0, _FAR, c.adaptive, c.keep_best)  # no norm is below zero
+        features = self._compare(observation, estimate, moments, False)
+        history, norms = estimate.repeat(count + 1, 1, 1, 1), features["norm"].repeat(count + 1, 1)
+        best, best_norm = history[0].clone(), norms[0].clone()
+        state = (history, norms, best, best_norm, torch.empty_like(best_norm, dtype=torch.int32))
+        for t in range(count):
+            weights, last = self._weights[min(t, len(self._weights) - 1)], t == count - 1
+            trials = stage_trials(weights, features, history[t], scales, c.scaling, EPSILON, ROTATION_KNEE)
+            for k, trial in enumerate(trials):
+                found = self._compare(observation, trial, moments, last)
+                ends = (k == 0, k == scales - 1)
+                accept(trial, found["norm"], None if last else found, features, state, t, ends, rule)
+        return Solution(best, history.unbind(0), norms.T.contiguous())
+
     def _compare(
-        self, observation: SilhouetteObservation, estimate: Tensor, seen: Tensor, norm_alone: bool
+        self, observation: SilhouetteObservation, estimate: Tensor, moments: Tensor, norm_alone: bool
     ) -> dict[str, Tensor]:
         """The features of estimates; after the last update their residual norm is enough."""
         if not norm_alone:
-            out = compare(self.meshes, observation, estimate, seen)
+            out = compare(self.meshes, observation, estimate, moments)
             return {name: out[name] for name in (*_INPUTS, "norm")}
         size = observation.mask.shape[-1]
         inverse = self.meshes.inverse_depth(observation.mesh_index, estimate, observation.camera, size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,19 @@ from ...checks import check_range
 from ...errors import CheckpointError, ConfigError, MeshError
 from ...geometry import rotation_angle_torch
 from ...processes.mesh import SUFFIXES, Mesh, load_mesh
-from ...solver import Checkpoint, FeedbackSolver, StageTrainer, TrainingConfig, load_checkpoint, save_checkpoint
+from ...solver import (
+    Checkpoint,
+    FeedbackSolver,
+    StageTrainer,
+    TrainingConfig,
+    load_checkpoint,
+    pick_device,
+    save_checkpoint,
+)
+from ...solver.training import Batch
 from .config import ObjectPoseConfig, PoseDataConfig
 from .data import pose_batches
-from .problem import MeshSet, make_solver, pose_loss
+from .problem import ContourFeedback, MeshSet, make_solver, pose_loss
 from .shapes import random_shape
 
 logger = logging.getLogger(__name__)
@@ -44,6 +53,7 @@ class PoseTrainingConfig:
         model: the network.
         data: the examples.
         training: how long and how fast.
+        device: where networks, comparison and examples are: ``auto``, ``cpu`` or ``cuda``.
     """
 
     meshes: tuple[str, ...] = ()
@@ -55,6 +65,7 @@ class PoseTrainingConfig:
     model: ObjectPoseConfig = field(default_factory=lambda: ObjectPoseConfig(simulation_faces=2000))
     data: PoseDataConfig = field(default_factory=PoseDataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         check_range("generated_shapes", self.generated_shapes, 0, VALIDATION_SEED)
@@ -112,6 +123,8 @@ def train(config: PoseTrainingConfig, resume: bool = False, quiet: bool = False)
     Raises:
         MeshError, ConfigError, CheckpointError: as their messages say.
     """
+    device = pick_device(config.device)
+    config = replace(config, device=device.type)
     torch.manual_seed(config.training.seed)
     meshes = MeshSet(training_meshes(config), config.model.simulation_faces)
     solver = make_solver(config.model, meshes)
@@ -123,15 +136,15 @@ def train(config: PoseTrainingConfig, resume: bool = False, quiet: bool = False)
                 f"weights '{config.initial_weights}': do not fit the configured network ({cause}). "
                 "Train on with the number of stages and the kind of feedback that they have."
             ) from cause
+    own = meshes.meshes[:OWN_MESHES] if config.generated_shapes == 0 else []
+    provenance: dict[str, Any] = {}
+    if own and config.initial_weights:  # so that a fine-tuning can be judged
+        provenance["validation_on_meshes_before"] = validate(solver, config, own)
+    prepare(solver, device, config.data.seed)
     out = Path(config.out)
     trainer = StageTrainer(solver, pose_loss, config.training, out.with_suffix(".state"))
     if resume:
         trainer.resume()
-    solver.feedback.sampling = np.random.default_rng(config.data.seed + 1)  # type: ignore[attr-defined]
-    provenance: dict[str, Any] = {}
-    own = meshes.meshes[:OWN_MESHES] if config.generated_shapes == 0 else []
-    if own and config.initial_weights:  # so that a fine-tuning can be judged
-        provenance["validation_on_meshes_before"] = validate(solver, config, own)
 
     def write() -> None:
         provenance.update(
@@ -150,8 +163,7 @@ def train(config: PoseTrainingConfig, resume: bool = False, quiet: bool = False)
         write()
 
     seed = config.data.seed + 7919 * trainer.batches  # a resumed run sees new examples
-    data = pose_batches(meshes, config.model, _reseeded(config.data, seed))
-    trainer.run(data, write, quiet)
+    trainer.run(examples(solver, config.model, replace(config.data, seed=seed)), write, quiet)
     trainer.save(finish)
     return provenance
 
@@ -165,8 +177,32 @@ def _recipe(config: PoseTrainingConfig) -> dict[str, Any]:
     return recipe
 
 
-def _reseeded(data: PoseDataConfig, seed: int) -> PoseDataConfig:
-    return PoseDataConfig(**{**asdict(data), "seed": seed})
+def prepare(solver: FeedbackSolver, device: torch.device, seed: int) -> None:
+    """Make a solver ready to train on a device, in place; its contour points are drawn at random from then on."""
+    if device.type == "cpu":
+        solver.feedback.sampling = np.random.default_rng(seed + 1)  # type: ignore[attr-defined]
+    else:
+        move_to_device(solver, device, seed)
+
+
+def move_to_device(solver: FeedbackSolver, device: torch.device, seed: int) -> None:
+    """Put a solver's networks and its comparison on a device, in place; on the CPU it is only slower than before."""
+    from .device_stages import DeviceFeedback, DeviceImageFeedback
+
+    kind = DeviceFeedback if isinstance(solver.feedback, ContourFeedback) else DeviceImageFeedback
+    solver.feedback = kind(solver.feedback.meshes, device)  # type: ignore[attr-defined]
+    solver.feedback.sampling = torch.Generator(device).manual_seed(seed + 1)
+    solver.to(device)
+
+
+def examples(solver: FeedbackSolver, model: ObjectPoseConfig, data: PoseDataConfig) -> Iterator[Batch]:
+    """Endless batches for a solver, made where it compares."""
+    meshes = getattr(solver.feedback, "device_meshes", None)
+    if meshes is None:
+        return pose_batches(solver.feedback.meshes, model, data)  # type: ignore[attr-defined]
+    from .device_data import device_pose_batches
+
+    return device_pose_batches(meshes, model, data)
 
 
 def validate(
