@@ -28,11 +28,13 @@ class DescentConfig:
         iterations: gradient steps.
         size: side of the simulated image, pixels.
         learning_rate: Adam's, at the first step; it falls to a tenth.
+        keep_start: the answer is the initial pose where, drawn as at the last step, it fits better than what was found.
     """
 
     iterations: int = 300
     size: int = 64
     learning_rate: float = 0.06
+    keep_start: bool = False
 
     def __post_init__(self) -> None:
         check_range("iterations", self.iterations, 1)
@@ -97,16 +99,23 @@ class SilhouetteDescent(ABC):
             progress = i / max(c.iterations - 1, 1)
             optimizer.param_groups[0]["lr"] = c.learning_rate * 0.1**progress
             moved = self.space.apply(pose, update)
-            image = self.silhouette(*self._project(moved[0], camera, mask.shape[-1]), progress)
-            common = (image * target).sum()
-            loss = 1.0 - common / (image + target - image * target).sum().clamp_min(1e-6)
+            loss = self._loss(moved[0], target, camera, mask.shape[-1], progress)
             optimizer.zero_grad()
             loss.backward()
             losses.append(float(loss.detach()))
             if progress >= self.judged_from and losses[-1] < least:
                 best, least = moved[0].detach().clone(), losses[-1]
             optimizer.step()
+        if c.keep_start:
+            with torch.no_grad():
+                start, end = (self._loss(x, target, camera, mask.shape[-1], 1.0) for x in (pose[0], best))
+            best = pose[0].clone() if start <= end else best
         return best, initial.new_tensor([losses[0], min(losses)])
+
+    def _loss(self, pose: Tensor, target: Tensor, camera: Tensor, side: int, progress: float) -> Tensor:
+        """One minus the IoU at a pose (4, 4)."""
+        image = self.silhouette(*self._project(pose, camera, side), progress)
+        return 1.0 - (image * target).sum() / (image + target - image * target).sum().clamp_min(1e-6)
 
     def _project(self, pose: Tensor, camera: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Corners (F, 3, 2) of the triangles in normalised image coordinates, and their inverse depths (F, 3)."""

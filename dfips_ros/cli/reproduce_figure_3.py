@@ -8,7 +8,7 @@ from .reproduce_paper import SHARED, add_arguments, run
 DESCRIPTION = f"""\
 Make figure 3 again: poses stage by stage, with recoveries and failures, and a GIF.
 
-Of the inputs of table 1 it shows the first plain ones, the recoveries from the largest errors, the worst failures.
+Of the inputs of table 1 it shows plain ones and recoveries, from the largest errors, and the worst failures.
 {SHARED}
 examples:
   dfips reproduce figure-3 --quick

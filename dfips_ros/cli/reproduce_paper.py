@@ -15,6 +15,7 @@ SHARED = """
 What is missing is trained and judged; what is there from an earlier run, of this table or of another one, is used. An
 interrupted run goes on when the same command is given again, and a longer --minutes trains on. Ten categories of
 generated objects; instances that are judged are never trained on. Every row has the same initial error and budget.
+In the first half of it one stage is trained for all, as far as a task has such; then each goes on from a copy.
 """
 
 
@@ -23,11 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true",
                         help="toy size, under two minutes: shows that all works, not what is better")  # fmt: skip
     parser.add_argument("--minutes", type=float, metavar="M", help="of each training (60; quick: a few batches)")
-    parser.add_argument("--batches", type=int, metavar="N", help="of each training, in place of --minutes")
+    parser.add_argument("--batches", type=int, metavar="N",
+                        help="of each pose training, in place of --minutes; a quarter of it for illumination, twice as "
+                        "many for inverse kinematics, which takes about as long")  # fmt: skip
     parser.add_argument("--categories", nargs="+", metavar="NAME", help="out of the ten of the paper (all)")
     parser.add_argument("--meshes", nargs="+", metavar="NAME=PATH",
-                        help="mesh files or folders of a category, a fifth held out, in place of generated "
-                        "instances")  # fmt: skip
+                        help="mesh files or folders of a category to judge on, in place of all generated instances; "
+                        "trained is on generated ones")  # fmt: skip
     parser.add_argument("--instances", type=int, metavar="N", help="generated instances of a category to train on (40)")
     parser.add_argument("--held-out", type=int, metavar="N", help="generated instances of a category to judge on (4)")
     parser.add_argument("--trials", type=int, metavar="N", help="poses of each instance that is judged (2)")

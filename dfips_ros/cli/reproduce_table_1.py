@@ -14,7 +14,7 @@ figures in the next column; besides, contour Gauss-Newton and the stages that sh
 examples:
   dfips reproduce table-1 --quick
   dfips reproduce table-1 --minutes 240 --bfloat16
-  dfips reproduce table-1 --meshes chair=models/chairs plane=models/planes --minutes 240
+  dfips reproduce table-1 --meshes chair=models/chairs plane=models/planes --minutes 240 --bfloat16
 Then show it with: dfips table 1
 """
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from ..tasks.object_pose.categories import CATEGORIES
 from ..tasks.object_pose.config import FEEDBACKS
 from .journal import Journal
 
+# Batches of a task for each batch of the pose: with these a training takes about as long in all of them.
+SHARES = {"pose": 1.0, "illumination": 0.25, "inverse kinematics": 2.0}
+
 
 @dataclass(frozen=True)
 class PaperConfig:
@@ -25,7 +28,8 @@ class PaperConfig:
     Attributes:
         quick: toy size: shows that all works, not what is better.
         categories: out of the ten of the paper.
-        meshes: ``CATEGORY=PATH`` each: files or folders whose meshes take the place of generated instances.
+        meshes: ``CATEGORY=PATH`` each: files or folders of meshes; given any, these alone are judged on. Trained is on
+            generated instances all the same.
         instances: generated instances of each category that are trained on.
         held_out: generated instances of each category that are judged on and never trained on.
         per_mesh: poses of each of those.
@@ -39,7 +43,7 @@ class PaperConfig:
         simulation_faces: meshes are simplified to about this many faces.
         batch_size: of the pose trainings.
         minutes: of each training; None leaves it to ``batches``.
-        batches: of each training; None leaves it to ``minutes``.
+        batches: of each pose training; None leaves it to ``minutes``. Other tasks get :data:`SHARES` of it.
         bfloat16: run the networks' matrix products in bfloat16 while training.
         descent_iterations: gradient steps of SoftRas and NMR.
         polish_iterations: gradient steps of SoftRas from a solved pose.
@@ -99,12 +103,31 @@ class PaperConfig:
         check_range("seed", self.seed, 0, 1000)
         self.training()
 
-    def training(self, learning_rate: float = 1e-3, average_decay: float = 0.998) -> TrainingConfig:
-        """The budget that every training gets."""
+    def training(self, task: str = "pose", learning_rate: float = 1e-3, average_decay: float = 0.998) -> TrainingConfig:
+        """The budget that every training of a task gets."""
+        batches = None if self.batches is None else max(1, round(self.batches * SHARES[task]))
         return TrainingConfig(
-            minutes=self.minutes, max_batches=self.batches, learning_rate=learning_rate, average_decay=average_decay,
+            minutes=self.minutes, max_batches=batches, learning_rate=learning_rate, average_decay=average_decay,
             bfloat16=self.bfloat16, seed=self.seed,
         )  # fmt: skip
+
+
+def first_half(budget: TrainingConfig) -> TrainingConfig:
+    """What one stage is trained with for all, before each has a copy."""
+    return replace(
+        budget,
+        minutes=None if budget.minutes is None else 0.5 * budget.minutes,
+        max_batches=None if budget.max_batches is None else max(1, budget.max_batches // 2),
+    )
+
+
+def second_half(budget: TrainingConfig, first: Mapping[str, Any]) -> TrainingConfig:
+    """What is left of a budget after a training of ``first["minutes"]`` and ``first["batches"]``."""
+    return replace(
+        budget,
+        minutes=None if budget.minutes is None else max(budget.minutes - first["minutes"], 0.0),
+        max_batches=None if budget.max_batches is None else max(budget.max_batches - first["batches"], 1),
+    )
 
 
 def quick_config(seed: int = 0) -> PaperConfig:

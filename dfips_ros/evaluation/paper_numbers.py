@@ -62,7 +62,7 @@ def _of_table_4(row: Mapping[str, Any], column: str) -> float | None:
     side = int(row["image_size"])
     if side not in _COSTS:
         return None
-    if column in ("ms_median", "memory_mb"):
+    if column in ("ms_median", "processor_ms", "memory_mb"):
         return _COSTS[side][column == "memory_mb"] if row["category"] == "all" else None
     sizes = _SIZES.get(row["category"])
     return sizes[sorted(_COSTS).index(side)][column == "rotation_mean"] if sizes else None
@@ -75,7 +75,8 @@ class TableForm:
     Attributes:
         title: heading.
         labels: columns that say which row it is, with their headers.
-        values: columns of figures, with their headers and formats.
+        values: columns of figures, with their headers and formats; those that a CSV lacks are left out, as older ones
+            have other columns.
         paper: row and column -> the paper's figure, or None.
     """
 
@@ -85,36 +86,45 @@ class TableForm:
     paper: Any = None
 
 
+_TOLD = {
+    "told_percent": ("told %", "{:.0f}"), "told_mean": ("mean of told", "{:.4g}"),
+    "told_median": ("median of told", "{:.4g}"),
+}  # fmt: skip
+# By the clock, as tables were made at first, or by the processor.
+_MS = {"ms_median": ("ms", "{:.1f}"), "processor_ms": ("processor ms", "{:.1f}")}
+NOT_TOLD = dict.fromkeys(_TOLD, "")  # columns of rows that are not about light
+
 FORMS = {
     "table_1": TableForm(
         "Table 1: methods, and ours as initialiser",
         {"method": "method", "trials": "n"},
         {"translation_mean": ("trans mean d", "{:.4f}"), "translation_median": ("trans median d", "{:.4f}"),
          "rotation_mean": ("rot mean °", "{:.2f}"), "rotation_median": ("rot median °", "{:.2f}"),
-         "outliers_percent": ("outliers %", "{:.1f}"), "ms_median": ("ms", "{:.1f}")}, _of_table_1,
+         "outliers_percent": ("outliers %", "{:.1f}"), **_MS,
+         "faster_than_softras": ("SoftRas takes × as long", "{:.0f}")}, _of_table_1,
     ),
     "table_2": TableForm(
         "Table 2: unrolled steps",
         {"task": "task", "solver": "solver", "quantity": "quantity", "unit": "unit", "steps": "steps"},
-        {"mean": ("mean", "{:.4g}"), "median": ("median", "{:.4g}")}, _of_table_2,
+        {"mean": ("mean", "{:.4g}"), "median": ("median", "{:.4g}"), **_TOLD}, _of_table_2,
     ),
     "table_3": TableForm(
         "Table 3: shared weights, or own ones for every stage",
         {"task": "task", "solver": "solver", "quantity": "quantity", "unit": "unit", "weights": "weights"},
-        {"mean": ("mean", "{:.4g}"), "median": ("median", "{:.4g}")}, _of_table_3,
+        {"mean": ("mean", "{:.4g}"), "median": ("median", "{:.4g}"), **_TOLD}, _of_table_3,
     ),
     "table_4": TableForm(
         "Table 4: image size, by category",
         {"category": "category", "image_size": "size", "trials": "n"},
         {"translation_mean": ("trans mean d", "{:.4f}"), "rotation_mean": ("rot mean °", "{:.2f}"),
-         "ms_median": ("ms", "{:.1f}"), "memory_mb": ("MB", "{:.0f}")}, _of_table_4,
+         **_MS, "memory_mb": ("MB", "{:.0f}")}, _of_table_4,
     ),
     "ablation": TableForm(
         "Ablation",
         {"solver": "solver", "method": "change", "trials": "n"},
         {"translation_mean": ("trans mean d", "{:.4f}"), "translation_median": ("trans median d", "{:.4f}"),
          "rotation_mean": ("rot mean °", "{:.2f}"), "rotation_median": ("rot median °", "{:.2f}"),
-         "outliers_percent": ("outliers %", "{:.1f}"), "ms_median": ("ms", "{:.1f}")},
+         "outliers_percent": ("outliers %", "{:.1f}"), **_MS},
     ),
     "figure_1": TableForm(
         "Figure 1: percentiles of the error",
@@ -149,17 +159,19 @@ def paper_table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     form = FORMS[check_choice("table", name, tuple(FORMS))]
     if not rows:
         raise ConfigError(f"{name}: the CSV has no rows.")
-    missing = [column for column in (*form.labels, *form.values) if column not in rows[0]]
+    values = {column: form.values[column] for column in form.values if column in rows[0]}
+    missing = [column for column in form.labels if column not in rows[0]]
+    missing += [] if values or not form.values else list(form.values)
     if missing:
         raise ConfigError(f"{name}: the CSV lacks {', '.join(missing)}; it is of another table.")
-    shown = [c for c in form.values if any(form.paper and form.paper(row, c) is not None for row in rows)]
+    shown = [c for c in values if any(form.paper and form.paper(row, c) is not None for row in rows)]
     header = list(form.labels.values())
-    for column, (title, _) in form.values.items():
+    for column, (title, _) in values.items():
         header += [title, "paper"] if column in shown else [title]
     body = []
     for row in rows:
         line = [str(row[label]) for label in form.labels]
-        for column, (_, number) in form.values.items():
+        for column, (_, number) in values.items():
             line.append(_figure(row[column], number))
             if column in shown:
                 printed = form.paper(row, column)

@@ -21,6 +21,7 @@ from ..tasks.object_pose.crop import look_at_box, mask_bounds
 from .figures import draw_contour
 from .illumination_pictures import write_animation
 from .illumination_runner import animated_trials
+from .illumination_trials import MATERIALS
 from .paper_config import Workspace
 from .paper_methods import scaled, trial_config
 from .paper_training import Instance, PoseVariant, category_instances, train_pose
@@ -54,8 +55,8 @@ def plot_cumulative(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], path: P
             axis.step(ordered, share, where="post", color=colour, linewidth=1.5, label=name)
         for percent in (90, 95, 99):
             axis.axhline(percent, color="#888888", linewidth=0.7, linestyle=":")
-            place = {"transform": axis.get_yaxis_transform(), "va": "bottom", "ha": "right"}
-            axis.text(0.995, percent, f"{percent}%", fontsize=7, color="#555555", **place)
+            place = {"transform": axis.get_yaxis_transform(), "va": "center", "ha": "left", "backgroundcolor": "white"}
+            axis.text(0.01, percent, f"{percent}%", fontsize=7, color="#555555", **place)
         axis.set(xscale="log", xlabel=label, ylim=(0, 101))
         axis.grid(True, color="#e8e8e8", linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
@@ -115,14 +116,15 @@ def staged_cases(space: Workspace, instances: Sequence[Instance], weights: Path 
 
 
 def chosen_cases(cases: Sequence[StagedCase], plain: int, special: int) -> list[StagedCase]:
-    """The first plain cases of different categories, recoveries from the largest errors, the worst failures."""
-    seen: dict[str, StagedCase] = {}
+    """Plain cases of different categories and recoveries, from the largest errors each, and the worst failures."""
+    largest: dict[str, StagedCase] = {}
     for case in cases:
-        if case.choice == "plain":
-            seen.setdefault(case.category, case)
+        other = largest.get(case.category)
+        if case.choice == "plain" and (other is None or case.errors_deg[0] > other.errors_deg[0]):
+            largest[case.category] = case
     recoveries = sorted((c for c in cases if c.choice == "recovery"), key=lambda c: -max(c.errors_deg[:-1]))
     failures = sorted((c for c in cases if c.choice == "failure"), key=lambda c: -c.errors_deg[-1])
-    return [*list(seen.values())[:plain], *recoveries[:special], *failures[:special]]
+    return [*list(largest.values())[:plain], *recoveries[:special], *failures[:special]]
 
 
 def draw_staged(case: StagedCase) -> list[np.ndarray]:
@@ -141,7 +143,7 @@ def draw_staged(case: StagedCase) -> list[np.ndarray]:
         name = "initial" if i == 0 else "result" if i == last else f"stage {i}"
         strip = np.full((STRIP, CELL, 3), 255, np.uint8)
         colour = (170, 30, 30) if error > ROTATION_OUTLIER_DEG else (20, 20, 20)
-        cv2.putText(strip, f"{name} {error:.1f} deg", (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
+        _write(strip, f"{name}: {error:.1f} deg", (3, 12), 0.36, colour)
         pictures.append(np.vstack([picture, strip]))
     return pictures
 
@@ -161,9 +163,23 @@ def labelled_grid(cases: Sequence[StagedCase]) -> list[list[np.ndarray]]:
         label = np.full((CELL + STRIP, 84, 3), 255, np.uint8)
         for line, words in enumerate((case.category, "" if case.choice == "plain" else case.choice)):
             at = (4, CELL // 2 + 18 * line)
-            cv2.putText(label, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (20, 20, 20), 1, cv2.LINE_AA)
+            _write(label, words, at, 0.45)
         rows.append([label, *draw_staged(case)])
     return rows
+
+
+def _write(
+    picture: np.ndarray, words: str, at: tuple[int, int], size: float, colour: tuple[int, int, int] = (20, 20, 20)
+) -> None:
+    cv2.putText(picture, words, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+
+
+def heading(width: int, *lines: str) -> np.ndarray:
+    """A white strip with lines of text, the first one larger. -> (H, width, 3)."""
+    strip = np.full((12 + 18 * len(lines), width, 3), 255, np.uint8)
+    for i, words in enumerate(lines):
+        _write(strip, words, (4, 20 + 18 * i), 0.4 if i else 0.55)
+    return strip
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
@@ -174,35 +190,55 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path)
 
 
+LEGEND = "orange: outline of the observed mask; blue: the object at the estimate; its rotation error, red above 20 deg"
+
+
 def figure_3(space: Workspace, png: Path, gif: Path) -> list[Row]:
-    """Draw the grid and its animation; rows say what is in it."""
+    """Draw a block of cases for each solver, and their animation; rows say what is in it."""
     config = space.config
     _, held = category_instances(config)
     weights = train_pose(space, PoseVariant(config.crop_size))
-    rows, grid = [], []
-    for solver, file in ((f"{config.feedback}, trained by category", weights), ("contour, shipped weights", None)):
+    rows, blocks = [], []
+    for solver, file in (
+        (f"{config.feedback} stages, trained by category", weights),
+        ("contour stages that ship", None),
+    ):
         cases = staged_cases(space, held, file)
         shown = chosen_cases(cases, PLAIN_CASES, SPECIAL_CASES)
-        grid += labelled_grid(shown)
         counts = {kind: sum(c.choice == kind for c in cases) for kind in ("recovery", "failure")}
+        said = f"{len(cases)} cases: {counts['recovery']} recoveries, {counts['failure']} failures"
+        blocks.append((f"{solver} ({said})", labelled_grid(shown)))
         for case in shown:
             errors = json.dumps([round(e, 2) for e in case.errors_deg])
             rows.append({"solver": solver, "category": case.category, "choice": case.choice, "errors_deg": errors,
                          "recoveries": counts["recovery"], "failures": counts["failure"], "cases": len(cases),
                          **space.provenance_columns()})  # fmt: skip
-    columns = max(len(row) for row in grid)
-    blank = np.full((CELL + STRIP, CELL, 3), 255, np.uint8)
-    filled = [[*row[:-1], *[blank] * (columns - len(row)), row[-1]] for row in grid]
-    write_png(png, np.vstack([np.hstack(row) for row in filled]))
-    write_animation(gif, [_moment(grid, t) for t in range(1, columns)])
+    columns = max(len(row) for _, grid in blocks for row in grid)
+    still = [part for title, grid in blocks for part in _still(title, grid, columns)]
+    write_png(png, np.vstack(still))
+    moments = [[_moment(title, grid, t) for title, grid in blocks] for t in range(1, columns)]
+    width = max(part.shape[1] for moment in moments for part in moment)
+    write_animation(gif, [np.vstack([_widened(part, width) for part in moment]) for moment in moments])
     return rows
 
 
-def _moment(grid: Sequence[Sequence[np.ndarray]], t: int) -> np.ndarray:
+def _still(title: str, grid: Sequence[Sequence[np.ndarray]], columns: int) -> list[np.ndarray]:
+    """A block of the picture: its name, and a line for each case with all of its poses."""
+    blank = np.full((CELL + STRIP, CELL, 3), 255, np.uint8)
+    lines = [np.hstack([*row[:-1], *[blank] * (columns - len(row)), row[-1]]) for row in grid]
+    return [heading(lines[0].shape[1], title, LEGEND), *lines] if lines else []
+
+
+def _moment(title: str, grid: Sequence[Sequence[np.ndarray]], t: int) -> np.ndarray:
     """Picture ``t`` of all cases, three beside each other; a case that has ended stays as it is."""
     cells = [np.hstack([row[0], row[min(t, len(row) - 1)]]) for row in grid]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % 3)
-    return np.vstack([np.hstack(cells[i : i + 3]) for i in range(0, len(cells), 3)])
+    lines = [np.hstack(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+    return np.vstack([heading(lines[0].shape[1], title), *lines])
+
+
+def _widened(picture: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
 
 
 def figure_4(space: Workspace, png: Path, gif: Path) -> list[Row]:
@@ -212,14 +248,17 @@ def figure_4(space: Workspace, png: Path, gif: Path) -> list[Row]:
         MissingDependencyError: pyrender, which makes the pictures, is not there.
     """
     meshes = [scaled(i) for i in category_instances(space.config)[1]]
-    steps, rows, frames_of = (0, 1, 3, 7), [], []
+    steps, rows, still, moving = (0, 1, 3, 7), [], [], []
+    parts = "observed, simulated, residual (grey: none), light mirrored in a sphere"
     for kind in KINDS:
         frames = animated_trials(meshes, kind, space.config.seed)
-        frames_of.append(frames)
-        rows.append({"kind": kind, "objects": "3, one of each class of materials", **space.provenance_columns()})
-    grid = [np.hstack([frames[min(t, len(frames) - 1)] for t in steps]) for frames in frames_of]
-    write_png(png, np.vstack(grid))
-    count = max(len(frames) for frames in frames_of)
-    write_animation(gif, [np.vstack([f[min(t, len(f) - 1)] for f in frames_of]) for t in range(count)])
+        title = f"{kind} light, stages that ship; objects from the top: {', '.join(MATERIALS)}"
+        row = np.hstack([frames[min(t, len(frames) - 1)] for t in steps])
+        still += [heading(row.shape[1], title, f"each time: {parts}"), row]
+        moving.append((heading(frames[0].shape[1], title, parts), frames))
+        rows.append({"kind": kind, "objects": f"one each: {', '.join(MATERIALS)}", **space.provenance_columns()})
+    write_png(png, np.vstack(still))
+    count = max(len(frames) for _, frames in moving)
+    shown = [[np.vstack([title, f[min(t, len(f) - 1)]]) for title, f in moving] for t in range(count)]
+    write_animation(gif, [np.vstack(parts) for parts in shown])
     return rows
-

@@ -26,12 +26,14 @@ from .paper_methods import (
     judge,
     learned_method,
     nmr_method,
+    processor_ms,
     provenance,
     scaled,
     softras_method,
     softras_polish,
     trial_config,
 )
+from .paper_numbers import NOT_TOLD
 from .paper_training import Instance, PoseVariant, category_instances, train_pose
 from .pose_trials import CAMERA, make_trials
 from .runner import summarise
@@ -53,8 +55,13 @@ def said_of_training(space: Workspace, weights: Sequence[Path]) -> str:
     return "; ".join(dict.fromkeys(spent))
 
 
-def table_1_methods(config: PaperConfig, weights: Path) -> dict[str, PaperMethod]:
+def table_1_methods(config: PaperConfig, weights: Path, single: Path) -> dict[str, PaperMethod]:
     """The paper's rows, then those of the classical peer and of the stages that ship; those that the config names.
+
+    Args:
+        config: names them.
+        weights: of the solver that is trained here.
+        single: of one stage that was trained alone.
 
     Raises:
         ConfigError: the config names one that there is not.
@@ -65,7 +72,7 @@ def table_1_methods(config: PaperConfig, weights: Path) -> dict[str, PaperMethod
         "initial": initial_method(),
         "nmr": nmr_method(config),
         "softras": softras_method(config),
-        "direct": learned_method("direct regression", weights, PLAIN, stages=1),
+        "direct": learned_method("direct regression", single, PLAIN),
         "ours": own,
         "ours_softras": chained(f"ours ({config.feedback}) + SoftRas", own, softras_polish(config)),
         "ours_gauss_newton": learned_method(f"ours ({config.feedback}) + Gauss-Newton", weights, polish=True),
@@ -80,22 +87,32 @@ def table_1_methods(config: PaperConfig, weights: Path) -> dict[str, PaperMethod
     return {name: method for name, method in methods.items() if not config.methods or name in config.methods}
 
 
-def judge_table_1(space: Workspace) -> tuple[dict[str, PaperMethod], dict[str, list[Judged]], Path]:
+def judge_table_1(space: Workspace) -> tuple[dict[str, PaperMethod], dict[str, list[Judged]], list[Path]]:
     """Train what is missing, judge what is missing."""
-    weights = train_pose(space, PoseVariant(space.config.crop_size))
-    methods = table_1_methods(space.config, weights)
-    return methods, judge(space, category_instances(space.config)[1], methods), weights
+    size = space.config.crop_size
+    files = [train_pose(space, variant) for variant in (PoseVariant(size), PoseVariant(size, num_stages=1))]
+    methods = table_1_methods(space.config, files[0], files[1])
+    return methods, judge(space, category_instances(space.config)[1], methods), files
 
 
 def table_1(space: Workspace) -> list[Row]:
-    """All methods on the same inputs."""
-    methods, judged, weights = judge_table_1(space)
-    training = said_of_training(space, [weights])
+    """All methods on the same inputs; how many times faster than SoftRas, by the medians."""
+    methods, judged, files = judge_table_1(space)
+    training = said_of_training(space, files)
+    ms = processor_ms(space, category_instances(space.config)[1], methods)
+    slow = ms.get("softras")
     return [
-        {"method": methods[name].label, "name": name, **summarise([j.outcome for j in own]), "training": training,
-         **provenance(space, own)}
+        {"method": methods[name].label, "name": name, **errors_of(own), "processor_ms": ms[name],
+         "faster_than_softras": "" if slow is None or name == "initial" else slow / ms[name],
+         "training": training, **provenance(space, own)}
         for name, own in judged.items()
     ]  # fmt: skip
+
+
+def errors_of(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Means, medians and percentiles of the errors; the times have a measurement of their own."""
+    figures = summarise([j.outcome for j in judged])
+    return {name: value for name, value in figures.items() if not name.startswith("ms")}
 
 
 def _both(judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
@@ -122,12 +139,13 @@ def table_2_pose(space: Workspace) -> list[Row]:
         solver = SHIPPED if shipped == "True" else trained_name(config)
         for quantity, figures in _both(own).items():
             label = {"task": POSE, "solver": solver, "quantity": quantity, "unit": UNITS[quantity]}
-            rows.append({**label, "steps": int(count), **figures, "training": training, **provenance(space, own)})
+            rows.append({**label, "steps": int(count), **figures, **NOT_TOLD, "training": training,
+                         **provenance(space, own)})  # fmt: skip
     return sorted(rows, key=lambda r: (r["solver"] == SHIPPED, r["quantity"], r["steps"]))
 
 
 def table_3_pose(space: Workspace) -> list[Row]:
-    """One network for all stages against one each, trained for as long."""
+    """One network for all stages against one each, with equal budgets."""
     config = space.config
     files = {name: train_pose(space, PoseVariant(config.crop_size, name == "shared")) for name in ("shared", "own")}
     methods = {name: learned_method(name, file) for name, file in files.items()}
@@ -135,7 +153,7 @@ def table_3_pose(space: Workspace) -> list[Row]:
     training = said_of_training(space, list(files.values()))
     return [
         {"task": POSE, "solver": trained_name(config), "quantity": quantity, "unit": unit, "weights": name,
-         **_both(judged[name])[quantity], "training": training, **provenance(space, judged[name])}
+         **_both(judged[name])[quantity], **NOT_TOLD, "training": training, **provenance(space, judged[name])}
         for quantity, unit in UNITS.items()
         for name in methods
     ]  # fmt: skip
@@ -146,16 +164,19 @@ def table_4(space: Workspace) -> list[Row]:
     config = space.config
     _, held = category_instances(config)
     files = {size: train_pose(space, PoseVariant(size)) for size in config.sizes}
-    judged = judge(space, held, {str(size): learned_method(str(size), file) for size, file in files.items()})
+    methods = {str(size): learned_method(str(size), file) for size, file in files.items()}
+    judged, ms = judge(space, held, methods), processor_ms(space, held, methods)
     training = said_of_training(space, list(files.values()))
     rows = []
-    for category in (*config.categories, "all"):
+    for category in (*dict.fromkeys(instance.category for instance in held), "all"):
         for size in config.sizes:
             own = [j for j in judged[str(size)] if category in (j.category, "all")]
-            costs: Row = {"ms_median": "", "memory_mb": ""}
+            costs: Row = {"processor_ms": "", "memory_mb": ""}
             if category == "all":
-                ms = 1e3 * float(np.median([j.outcome.seconds for j in own]))
-                costs = {"ms_median": ms, "memory_mb": round(peak_memory_mb(files[size], held[0], config), 1)}
+                costs = {
+                    "processor_ms": ms[str(size)],
+                    "memory_mb": round(peak_memory_mb(files[size], held[0], config), 1),
+                }
             means = {f"{name}_{kind}": v for name, both in _both(own).items() for kind, v in both.items()}
             rows.append({"category": category, "image_size": size, "trials": len(own), **means, **costs,
                          "training": training, **provenance(space, own)})  # fmt: skip
@@ -192,10 +213,11 @@ def ablation(space: Workspace) -> list[Row]:
         methods[f"{solver}|no adaptive update (every update is taken, the last estimate returned)"] = learned_method(
             "", file, PLAIN
         )
-    judged = judge(space, category_instances(config)[1], methods)
+    held = category_instances(config)[1]
+    judged, ms = judge(space, held, methods), processor_ms(space, held, methods)
     training = said_of_training(space, list(files.values()))
     return [
-        {"solver": key.split("|")[0], "method": key.split("|")[1], **summarise([j.outcome for j in own]),
+        {"solver": key.split("|")[0], "method": key.split("|")[1], **errors_of(own), "processor_ms": ms[key],
          "training": training, **provenance(space, own)}
         for key, own in judged.items()
     ]  # fmt: skip
@@ -203,12 +225,11 @@ def ablation(space: Workspace) -> list[Row]:
 
 def figure_1(space: Workspace) -> tuple[list[Row], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Percentiles, and by label the errors themselves: translation (diameters) and rotation (degrees)."""
-    methods, judged, weights = judge_table_1(space)
-    training = said_of_training(space, [weights])
+    methods, judged, files = judge_table_1(space)
+    training = said_of_training(space, files)
     rows, errors = [], {}
     for name, own in judged.items():
-        figures = summarise([j.outcome for j in own])
-        kept = {k: v for k, v in figures.items() if k == "trials" or "_p" in k and not k.startswith("ms")}
+        kept = {k: v for k, v in errors_of(own).items() if k == "trials" or "_p" in k}
         rows.append({"method": methods[name].label, "name": name, **kept, "training": training,
                      **provenance(space, own)})  # fmt: skip
         errors[methods[name].label] = (

@@ -20,6 +20,7 @@ from ..solver import (
     FeedbackSolver,
     SolverConfig,
     StageTrainer,
+    TrainingConfig,
     load_checkpoint,
     save_checkpoint,
 )
@@ -28,11 +29,11 @@ from ..tasks.object_pose.categories import category_instance
 from ..tasks.object_pose.data import pose_batches
 from ..tasks.object_pose.problem import MeshSet, make_solver, pose_loss
 from ..tasks.object_pose.training_recipe import VALIDATION_SEED
-from .paper_config import PaperConfig, Workspace, digest
+from .paper_config import PaperConfig, Workspace, digest, first_half, second_half
 from .pose_trials import load_evaluation_meshes
-from .reproduce_explicit_feedback import split_instances
 
 DIFFERENCE = 2  # channel of the image feedback
+FIRST, SECOND = "for stages of their own", "shared weights first"  # the halves of a budget
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,14 @@ class Instance:
 class PoseVariant:
     """A way to train the pose stages.
 
+    For half of the budget one stage is trained for all. Then, with own weights, each goes on from a copy; with shared
+    weights, the one goes on. It learns from all steps of an example and own ones from their own step alone, so without
+    a common first half the comparison of the two is one of how much each has seen.
+
     Attributes:
         crop_size: side of the images, pixels.
         shared_weights: one network for all stages.
+        num_stages: other than the configuration's; one is direct regression.
         difference: the stages see the difference image; otherwise that channel is empty.
         detached: gradients stop between stages, each of which has a loss; otherwise they pass through all updates, from
             one loss at the end.
@@ -57,36 +63,26 @@ class PoseVariant:
 
     crop_size: int
     shared_weights: bool = False
+    num_stages: int | None = None
     difference: bool = True
     detached: bool = True
 
 
 def category_instances(config: PaperConfig) -> tuple[list[Instance], list[Instance]]:
-    """Instances to train on, and others to judge on.
+    """Instances to train on, and others to judge on: mesh files if the config names any.
 
-    Generated ones are made from seeds that do not overlap; of mesh files a fifth is held out, at least one.
+    Generated ones are made from seeds that do not overlap.
 
     Raises:
         MeshError: a path holds no mesh.
-        ConfigError: a category has fewer than two mesh files.
     """
-    paths: dict[str, list[str]] = {}
-    for entry in config.meshes:
-        name, _, path = entry.partition("=")
-        paths.setdefault(name, []).append(path)
-    trained, judged = [], []
-    for name in config.categories:
-        if name in paths:
-            files = load_evaluation_meshes(paths[name])
-            if len(files) < 2:
-                raise ConfigError(f"meshes: expected at least two of '{name}', one of them held out, got {len(files)}.")
-            seen, held = split_instances(files, 0.2, config.seed)
-        else:
-            seen = [category_instance(name, seed) for seed in range(config.instances)]
-            held = [category_instance(name, VALIDATION_SEED + seed) for seed in range(config.held_out)]
-        trained += [Instance(name, mesh) for mesh in seen]
-        judged += [Instance(name, mesh) for mesh in held]
-    return trained, judged
+    generated = range(config.instances)
+    trained = [Instance(name, category_instance(name, seed)) for name in config.categories for seed in generated]
+    if config.meshes:
+        named = [entry.partition("=") for entry in config.meshes]
+        return trained, [Instance(name, mesh) for name, _, path in named for mesh in load_evaluation_meshes([path])]
+    seeds = range(VALIDATION_SEED, VALIDATION_SEED + config.held_out)
+    return trained, [Instance(name, category_instance(name, seed)) for name in config.categories for seed in seeds]
 
 
 class WithoutDifference:
@@ -122,9 +118,7 @@ class EndToEndSolver(FeedbackSolver):
         own = self.stages[0]
         return own[min(t, len(own) - 1)] if t < self.config.num_stages else own  # type: ignore[index, arg-type]
 
-    def training_steps(
-        self, observation: Any, initial: Tensor, bfloat16: bool = False
-    ) -> Iterator[tuple[int, Tensor]]:
+    def training_steps(self, observation: Any, initial: Tensor, bfloat16: bool = False) -> Iterator[tuple[int, Tensor]]:
         """Yield the last estimate alone."""
         estimate = initial
         for t in range(self.config.num_stages):
@@ -138,10 +132,11 @@ class EndToEndSolver(FeedbackSolver):
 
 def model_of(config: PaperConfig, variant: PoseVariant) -> ObjectPoseConfig:
     """The network of a variant."""
+    stages = variant.num_stages or config.num_stages
     return ObjectPoseConfig(
         feedback=config.feedback, crop_size=variant.crop_size, width=config.width,
         simulation_faces=config.simulation_faces,
-        solver=SolverConfig(num_stages=config.num_stages, shared_weights=variant.shared_weights),
+        solver=SolverConfig(num_stages=stages, shared_weights=variant.shared_weights),
     )  # fmt: skip
 
 
@@ -162,24 +157,52 @@ def train_pose(space: Workspace, variant: PoseVariant) -> Path:
     config = space.config
     if config.feedback != "image" and not variant.difference:
         raise ConfigError(f"feedback={config.feedback!r}: only the image feedback has a difference image to leave out.")
-    trained, _ = category_instances(config)
-    model = model_of(config, variant)
-    data = training_data(config, config.seed)
-    recipe = {"variant": asdict(variant), "model": model.to_dict(), "data": asdict(data), "bfloat16": config.bfloat16,
+    budget = config.training()
+    if model_of(config, variant).solver.num_stages == 1:
+        return _train(space, variant, budget)
+    begun = replace(variant, shared_weights=True, detached=True)
+    if not _file(space, variant, SECOND).with_suffix(".state").is_file():  # a longer budget goes to the second half
+        _train(space, begun, first_half(budget), FIRST)
+    return _train(space, variant, budget, SECOND, load_checkpoint(_file(space, begun, FIRST), "object_pose"))
+
+
+def _recipe(config: PaperConfig, variant: PoseVariant, purpose: str) -> dict[str, Any]:
+    """All that a training depends on besides its budget."""
+    trained = category_instances(replace(config, meshes=()))[0]
+    recipe = {"variant": asdict(variant), "model": model_of(config, variant).to_dict(), "bfloat16": config.bfloat16,
+              "data": asdict(training_data(config, config.seed)),
               "instances": [[i.mesh.name, len(i.mesh.faces)] for i in trained]}  # fmt: skip
-    out = space.work / f"pose_{digest(recipe)}.safetensors"
-    if out.is_file() and _used_up(load_checkpoint(out, "object_pose").provenance, config):
+    return {**recipe, "purpose": purpose} if purpose else recipe
+
+
+def _file(space: Workspace, variant: PoseVariant, purpose: str) -> Path:
+    return space.work / f"pose_{digest(_recipe(space.config, variant, purpose))}.safetensors"
+
+
+def _train(
+    space: Workspace, variant: PoseVariant, total: TrainingConfig, purpose: str = "", first: Checkpoint | None = None
+) -> Path:
+    """Train one file; every stage begins with the stage of ``first``, whose budget counts."""
+    config = space.config
+    out = _file(space, variant, purpose)
+    if out.is_file() and _used_up(load_checkpoint(out, "object_pose").provenance, total):
         return out
-    meshes = MeshSet([i.mesh for i in trained], model.simulation_faces)
+    before = {"samples": 0, "batches": 0, "minutes": 0.0} | (first.provenance if first else {})
+    model = model_of(config, variant)
+    meshes = MeshSet([i.mesh for i in category_instances(config)[0]], model.simulation_faces)
     torch.manual_seed(config.seed)
     solver = make_solver(model, meshes)
+    if first is not None:
+        for stage in solver.stages:
+            stage.load_state_dict({name.removeprefix("0."): value for name, value in first.weights.items()})
     if not variant.difference:
         solver.feedback = WithoutDifference(solver.feedback)
     taught = solver if variant.detached else EndToEndSolver(solver)
-    trainer = StageTrainer(taught, pose_loss, config.training(), out.with_suffix(".state"))
+    budget = second_half(total, before) if first else total
+    trainer = StageTrainer(taught, pose_loss, budget, out.with_suffix(".state"))
     if trainer.state_file is not None and trainer.state_file.is_file():
         trainer.resume()
-    data = replace(data, seed=data.seed + 7919 * trainer.batches)  # a resumed run sees new examples
+    seed = config.seed + 7919 * (trainer.batches + before["batches"])  # what goes on sees new examples
 
     def write() -> None:
         weights = dict(solver.stages.state_dict())
@@ -188,19 +211,20 @@ def train_pose(space: Workspace, variant: PoseVariant) -> Path:
                 weights[name] = weights[name].clone()
                 weights[name][:, DIFFERENCE] = 0.0
         provenance = {
-            "recipe": recipe, "samples": trainer.samples, "batches": trainer.batches,
-            "minutes": round(trainer.seconds / 60.0, 3), "final_losses": trainer.losses[-1:],
+            "recipe": _recipe(config, variant, purpose), "samples": before["samples"] + trainer.samples,
+            "batches": before["batches"] + trainer.batches,
+            "minutes": round(before["minutes"] + trainer.seconds / 60.0, 3), "final_losses": trainer.losses[-1:],
         }  # fmt: skip
         save_checkpoint(out, Checkpoint("object_pose", model.to_dict(), provenance, weights))
 
-    trainer.run(pose_batches(meshes, model, data), write, space.quiet)
+    trainer.run(pose_batches(meshes, model, training_data(config, seed)), write, space.quiet)
     return out
 
 
-def _used_up(provenance: dict[str, Any], config: PaperConfig) -> bool:
+def _used_up(provenance: dict[str, Any], budget: TrainingConfig) -> bool:
     parts = []
-    if config.minutes is not None:
-        parts.append(provenance["minutes"] >= config.minutes - 1e-3)
-    if config.batches is not None:
-        parts.append(provenance["batches"] >= config.batches)
+    if budget.minutes is not None:
+        parts.append(provenance["minutes"] >= budget.minutes - 1e-3)
+    if budget.max_batches is not None:
+        parts.append(provenance["batches"] >= budget.max_batches)
     return any(parts)

@@ -245,3 +245,16 @@ def test_bad_settings_of_each_descent(bracket):
     for solver in descents(bracket).values():
         with pytest.raises(ConfigError, match="initial"):
             solver.estimate((torch.zeros(1, 8, 8), CAMERA[None]))
+
+
+def test_a_start_that_fits_better_is_kept(bracket, problem):
+    """Long steps lead away from the true pose; towards it they are taken. (NMR compares all poses, its start too.)"""
+    mask, true, near = problem
+    for initial, kept in ((true, True), (near, False)):
+        start = torch.from_numpy(initial).float()[None]
+        settings = {"iterations": 12, "size": 64, "learning_rate": 0.8 if kept else 0.02}
+        free, bound = (
+            descents(bracket, keep_start=keep, **settings)["softras"].estimate((mask, CAMERA[None]), start).estimate
+            for keep in (False, True)
+        )
+        assert torch.equal(bound, start if kept else free) and not torch.equal(free, start)

@@ -92,11 +92,12 @@ def test_wrong_usage_is_one_line(words, message, tmp_path, capsys):
 
 def test_table_of_the_paper(tmp_path, capsys):
     row = {"task": "illumination", "solver": "mine", "quantity": "point", "unit": "diameters", "steps": 3, "mean": 0.25,
-           "median": "", "seed": 0}  # fmt: skip
+           "median": "", "told_percent": 50.0, "told_mean": 0.125, "told_median": "", "seed": 0}  # fmt: skip
     (tmp_path / "table_2_quick.csv").write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
     words = ["table", "2", "--quick", "--from", str(tmp_path)]
     assert main(words) == 0
-    assert "| illumination | mine | point | diameters | 3 | 0.25 | 0.089 | – |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| illumination | mine | point | diameters | 3 | 0.25 | 0.089 | – | 50 | 0.125 | – |" in said
     assert main([*words, "--out", str(tmp_path / "table.md")]) == 0
     assert "0.089" in (tmp_path / "table.md").read_text()
     capsys.readouterr()
