@@ -120,7 +120,7 @@ class StageTrainer:
                         f"data: they ended after {self.batches} batches, before the limits minutes="
                         f"{self.config.minutes} and max_batches={self.config.max_batches}. Give an endless iterator."
                     )
-                losses = self._train_batch(batch, progress)
+                losses = self.train_batch(batch, progress)
                 useless = 0 if any(map(math.isfinite, losses)) else useless + 1
                 if useless >= _USELESS_BATCHES:
                     raise ConfigError(
@@ -154,7 +154,8 @@ class StageTrainer:
         phase = (progress - c.warmup) / (1.0 - c.warmup)
         return c.final_learning_rate + (c.learning_rate - c.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * phase))
 
-    def _train_batch(self, batch: Batch, progress: float) -> list[float]:
+    def train_batch(self, batch: Batch, progress: float) -> list[float]:
+        """One step of every stage; ``progress`` of the schedule is in [0, 1]. -> mean loss of each stage."""
         observation, initial, ground_truth = batch
         rate = self._learning_rate(progress)
         for optimizer in self.optimizers:
