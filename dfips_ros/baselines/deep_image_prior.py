@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deep Image Prior (Ulyanov et al., CVPR 2018): a network fitted to the one image, stopped before it fits the noise.
 
-No training data and no forward process: an hourglass with fixed random input is fitted to the observation alone.
+No training data, no forward process and no ground truth: an hourglass with fixed random input is fitted to the
+observation alone for a fixed number of steps. Network and numbers are those of the authors for JPEG artefacts
+(supplement, and ``denoising.ipynb`` of their code), but for one output channel in place of three.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..checks import check_range
+from ..errors import ConfigError
 from ..processes.jpeg_dct import JpegObservation
 from ..solver import Solution
 
@@ -23,55 +26,76 @@ class DeepImagePriorConfig:
 
     Attributes:
         iterations: when to stop; more fit the artefacts too.
-        width: channels.
-        levels: how often the resolution is halved.
+        widths: channels at each level, the finest first; every level halves the resolution.
+        skips: channels carried across at each level; 0 for none.
+        inputs: channels of the fixed random input.
         learning_rate: Adam's.
         input_noise: standard deviation of the noise added to the fixed input in every iteration.
         average: decay of the moving average of the outputs that is returned.
         seed: of the weights and the input.
     """
 
-    iterations: int = 600
-    width: int = 48
-    levels: int = 4
+    iterations: int = 2400
+    widths: tuple[int, ...] = (8, 16, 32, 64, 128)
+    skips: tuple[int, ...] = (0, 0, 0, 4, 4)
+    inputs: int = 3
     learning_rate: float = 0.01
     input_noise: float = 1.0 / 30.0
-    average: float = 0.97
+    average: float = 0.99
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_range("iterations", self.iterations, 1, 1_000_000)
-        check_range("width", self.width, 4, 1024)
-        check_range("levels", self.levels, 1, 8)
+        if not 1 <= len(self.widths) <= 8 or len(self.skips) != len(self.widths):
+            raise ConfigError(
+                f"widths={self.widths}, skips={self.skips}: expected as many of each, one to eight levels."
+            )
+        for width, skip in zip(self.widths, self.skips, strict=True):
+            check_range("widths", width, 1, 1024)
+            check_range("skips", skip, 0, 1024)
+        check_range("inputs", self.inputs, 1, 1024)
         check_range("learning_rate", self.learning_rate, 1e-9, 10.0)
         check_range("input_noise", self.input_noise, 0.0, 10.0)
         check_range("average", self.average, 0.0, 0.9999)
 
 
-def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, padding_mode="reflect", bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect"),
         nn.BatchNorm2d(outputs),
         nn.LeakyReLU(0.2, inplace=True),
     )
 
 
 class _Hourglass(nn.Module):
-    def __init__(self, width: int, levels: int) -> None:
+    def __init__(self, config: DeepImagePriorConfig) -> None:
         super().__init__()
-        self.down = nn.ModuleList([nn.Sequential(_layer(width, width, 2), _layer(width, width)) for _ in range(levels)])
-        self.skip = nn.ModuleList([nn.Conv2d(width, 4, 1) for _ in range(levels)])
-        self.up = nn.ModuleList([_layer(width + 4, width) for _ in range(levels)])
-        self.out = nn.Conv2d(width, 1, 1)
+        widths, skips = config.widths, config.skips
+        befores, deepers = (config.inputs, *widths[:-1]), (*widths[1:], widths[-1])
+        self.carries = [skip > 0 for skip in skips]
+        self.down = nn.ModuleList(
+            [nn.Sequential(_layer(b, w, stride=2), _layer(w, w)) for b, w in zip(befores, widths, strict=True)]
+        )
+        self.skip = nn.ModuleList(
+            [_layer(b, s, 1) if s else nn.Identity() for b, s in zip(befores, skips, strict=True)]
+        )
+        self.up = nn.ModuleList(
+            [
+                nn.Sequential(nn.BatchNorm2d(d + s), _layer(d + s, w), _layer(w, w, 1))
+                for d, s, w in zip(deepers, skips, widths, strict=True)
+            ]
+        )
+        self.out = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = []
-        for down, skip in zip(self.down, self.skip, strict=True):
-            kept.append(skip(x))
+        sizes, kept = [], []
+        for down, skip, carries in zip(self.down, self.skip, self.carries, strict=True):
+            sizes.append(x.shape[2:])
+            kept.append(skip(x) if carries else None)
             x = down(x)
-        for up, side in zip(self.up, kept[::-1], strict=True):
-            x = functional.interpolate(x, size=side.shape[2:], mode="bilinear", align_corners=False)
-            x = up(torch.cat([x, side], dim=1))
+        for up, side, size in zip(reversed(self.up), reversed(kept), reversed(sizes), strict=True):  # type: ignore[call-overload]
+            x = functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            x = up(x if side is None else torch.cat([side, x], dim=1))
         return torch.sigmoid(self.out(x))
 
 
@@ -86,8 +110,8 @@ class DeepImagePrior:
         self.config = config or DeepImagePriorConfig()
 
     def estimate(self, observation: JpegObservation, initial: Tensor | None = None) -> Solution:
-        """Planes (B, 1, H, W) with sides above 2^levels; ``initial`` is not used. The residual norms are those of a
-        process that leaves images as they are, in grey levels."""
+        """Planes (B, 1, H, W) with sides above 2^(number of levels); ``initial`` is not used. The residual norms are
+        those of a process that leaves images as they are, in grey levels."""
         planes = observation.planes
         fitted = torch.cat([self._fit(plane[None]) for plane in planes])
         norms = (fitted - planes).flatten(1).square().mean(1).sqrt() * 255.0
@@ -98,17 +122,16 @@ class DeepImagePrior:
         c = self.config
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(c.seed)
-            network = _Hourglass(c.width, c.levels).to(plane.device)
-            fixed = torch.rand(1, c.width, *plane.shape[2:]).to(plane.device) * 0.1
+            network = _Hourglass(c).to(plane.device)
+            fixed = torch.rand(1, c.inputs, *plane.shape[2:]).to(plane.device) * 0.1
             optimizer = torch.optim.Adam(network.parameters(), lr=c.learning_rate)
             target, mean = plane.clone(), torch.zeros_like(plane)
             for _ in range(c.iterations):
                 noisy = fixed + c.input_noise * torch.randn(fixed.shape).to(plane.device)
-                with torch.autocast(plane.device.type, torch.bfloat16):
-                    output = network(noisy)
-                loss = functional.mse_loss(output.float(), target)
+                output = network(noisy)
+                loss = functional.mse_loss(output, target)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                mean = c.average * mean + (1.0 - c.average) * output.detach().float()
+                mean = c.average * mean + (1.0 - c.average) * output.detach()
             return mean / (1.0 - c.average**c.iterations)

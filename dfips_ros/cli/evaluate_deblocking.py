@@ -11,9 +11,8 @@ Compare deblocking methods on folders of clean images that nothing was trained o
 
 Protocol of the published tables: luminance, libjpeg's standard tables, PSNR, SSIM and PSNR-B of the image rounded to
 8 bit. Methods: jpeg (the plain decoder), direct, two, three (ours after 1, 2, 3 stages), ours (3 stages, made
-consistent), fast (the same with the fast weights that ship), dncnn and dncnn3 (need their weights), dip (Deep Image
-Prior: minutes per image, so it gets the first images of each set at the lowest quality, and all others a second row
-over just these).
+consistent), dncnn and dncnn3 (need their weights), dip (Deep Image Prior: minutes per image, so it gets the first
+images of each set at the lowest quality, and all others a second row over just these).
 
 examples:
   dfips evaluate deblocking --sets BSD68=data/BSD68 LIVE1=data/LIVE1 classic5=data/classic5
@@ -29,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="qualities of libjpeg (10 20 30 40)")  # fmt: skip
     parser.add_argument("--methods", nargs="+", default=["jpeg", "direct", "two", "three", "ours"], metavar="M",
                         help="methods (jpeg direct two three ours)")  # fmt: skip
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of ours: accurate, fast, or a file (accurate)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of ours (those that ship)")
     parser.add_argument("--dncnn", type=Path, metavar="FILE", help="weights of a DnCNN that `dfips train` made")
     parser.add_argument("--dncnn3", type=Path, metavar="FILE", help="the published DnCNN3.mat (needs h5py)")
     parser.add_argument("--slow-images", type=int, default=2, metavar="N", help="images of each set for dip (2)")
-    parser.add_argument("--dip-iterations", type=int, default=600, metavar="N", help="of dip (600)")
+    parser.add_argument("--dip-iterations", type=int, default=2400, metavar="N", help="of dip (2400)")
     parser.add_argument("--cited", action="store_true", help="published figures of peers, too (classic5, LIVE1)")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER",
                         help="write crops side by side, one picture per set: input, DnCNN, ours, truth")  # fmt: skip

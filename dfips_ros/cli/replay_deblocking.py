@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-topic", metavar="TOPIC", help="JPEG images (the only CompressedImage)")
     parser.add_argument("--consistency", default="exact", choices=["exact", "project", "off"],
                         help="how strictly the luminance must explain the JPEG (exact)")  # fmt: skip
-    parser.add_argument("--weights", type=Path, metavar="W", help="accurate, fast, or a file (fast)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights file (those that ship)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where the solver runs")
 
 

@@ -10,8 +10,8 @@ DESCRIPTION = """\
 Restore one JPEG: remove blocks and ringing.
 
 The luminance goes through the solver, which encodes and decodes its estimate between the stages with the tables of
-the file; the colour planes go through the first stage. Baseline and progressive JPEGs are read, grey or colour, 4:2:0,
-4:2:2 or 4:4:4. Write to a lossless format.
+the file; the colour planes go through a network of their own. Baseline and progressive JPEGs are read, grey or colour,
+4:2:0, 4:2:2 or 4:4:4. Write to a lossless format.
 
 examples:
   dfips solve deblocking photo.jpg restored.png
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="how strictly the luminance must explain the JPEG (exact)")  # fmt: skip
     parser.add_argument("--max-pixels", type=int, default=32_000_000, metavar="N",
                         help="larger images are refused (32000000)")  # fmt: skip
-    parser.add_argument("--weights", default="accurate", metavar="W", help="accurate, fast, or a file (accurate)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights file (those that ship)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where the solver runs")
     parser.add_argument("--json", metavar="FILE", help="write residuals, agreement, time as JSON; - for stdout")
 

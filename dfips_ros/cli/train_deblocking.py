@@ -15,25 +15,28 @@ read as grey. The state to --resume from lies beside the weights file.
 
 examples:
   dfips train deblocking --images BSD400/ --minutes 30 --out mine.safetensors
-  dfips train deblocking --images BSD400/ --network fast --minutes 30 --out fast.safetensors
+  dfips train deblocking --images BSD400/ --network colour --minutes 5 --out colour.safetensors
   dfips train deblocking --images BSD400/ --network dncnn --minutes 30 --out dncnn.safetensors
   dfips train deblocking --images BSD400/ --minutes 60 --out mine.safetensors --resume
   dfips train deblocking --images BSD400/ --stages 1 --minutes 30 --out first.safetensors
   dfips train deblocking --images BSD400/ --first first.safetensors --minutes 10 --out mine.safetensors
 Then use them: dfips solve deblocking --weights mine.safetensors in.jpg out.png
 """
-CLIP, WARMUP = 0.05, 0.05  # of accurate: gradients have a norm of about 0.02, single ones that are far larger undo it
+CLIP, WARMUP = 0.05, 0.05  # of ours: gradients have a norm of about 0.02, single ones that are far larger undo it
+SIMILARITY, BLOCKING = 0.03, 0.1  # of the loss
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--images", nargs="+", required=True, metavar="I", help="lossless images, or folders of them")
     parser.add_argument("--held-out", type=int, default=12, metavar="N", help="images kept for validation (12)")
-    parser.add_argument("--network", default="accurate", choices=["accurate", "fast", "dncnn"],
-                        help="ours, ours for frames of a camera, or the baseline (accurate)")  # fmt: skip
+    parser.add_argument("--network", default="luminance", choices=["luminance", "colour", "dncnn"],
+                        help="ours, ours for colour planes, or the baseline (luminance)")  # fmt: skip
     parser.add_argument("--stages", type=int, help="stages, each with its own weights (3; dncnn has 1)")
     parser.add_argument("--first", default="", metavar="FILE",
                         help="weights whose stages come first and are kept; train the further ones")  # fmt: skip
+    parser.add_argument("--initial-weights", default="", metavar="FILE",
+                        help="start from these weights of the same network, all stages trained further")  # fmt: skip
     parser.add_argument("--width", type=int, help="channels of dncnn (48)")
     parser.add_argument("--depth", type=int, help="residual blocks (2), or convolutions of dncnn (10)")
     parser.add_argument("--batch-size", type=int, help="crops in a batch (16)")
@@ -64,25 +67,31 @@ def training_config(options: argparse.Namespace):  # type: ignore[no-untyped-def
 
     from ..errors import ConfigError
     from ..solver import TrainingConfig, pick_device
-    from ..tasks.deblocking.config import DNCNN, FAST, DeblockingConfig, DeblockingDataConfig
+    from ..tasks.deblocking.config import COLOUR, DNCNN, DeblockingConfig
+    from ..tasks.deblocking.config import DeblockingDataConfig as Data
+    from ..tasks.deblocking.config import DeblockingLossConfig as Loss
     from ..tasks.deblocking.training_recipe import DeblockingTrainingConfig
 
     if options.width is not None and options.network != "dncnn":
         raise ConfigError(f"width={options.width}: is for --network dncnn. Leave it out.")
-    model = {"accurate": DeblockingConfig(), "fast": FAST, "dncnn": DNCNN}[options.network]
+    model = {"luminance": DeblockingConfig(), "colour": COLOUR, "dncnn": DNCNN}[options.network]
     given = {name: getattr(options, name) for name in ("width", "depth") if getattr(options, name) is not None}
     if options.stages is not None:
         given["solver"] = replace(model.solver, num_stages=options.stages)
     model = replace(model, **given)
-    data = DeblockingDataConfig(seed=options.seed)
+    data = Data(seed=options.seed)
+    if options.network == "colour":
+        data = replace(data, chroma=1.0)
     if options.crop_size is not None:
         data = replace(data, crop_size=options.crop_size)
     if options.batch_size is not None:
         data = replace(data, batch_size=options.batch_size, tables_per_batch=min(8, options.batch_size))
     careful = TrainingConfig(gradient_clip=CLIP, warmup=WARMUP)
-    plain = careful if options.network == "accurate" else TrainingConfig()
-    training = with_training_options(plain, options)
+    luminance = options.network == "luminance"
+    loss = Loss(SIMILARITY, BLOCKING) if luminance else Loss()
+    training = with_training_options(careful if luminance else TrainingConfig(), options)
     device = str(pick_device(options.device))
     return DeblockingTrainingConfig(
-        tuple(options.images), options.held_out, options.first, str(options.out), device, model, data, training
-    )
+        tuple(options.images), options.held_out, options.first, options.initial_weights, str(options.out), device,
+        model, data, training, loss,
+    )  # fmt: skip

@@ -29,7 +29,7 @@ def write_gallery(
         sets: name -> folder of lossless images.
         quality: of libjpeg.
         folder: where to write.
-        weights: of ours; the accurate ones that ship by default.
+        weights: of ours; those that ship by default.
         dncnn: weights of a trained DnCNN.
 
     Returns:

@@ -30,7 +30,7 @@ from ..processes.jpeg_file import read_header, read_luminance
 from ..solver import FeedbackSolver
 from ..tasks.deblocking.metrics import psnr, psnr_b, ssim
 from ..tasks.deblocking.problem import load_solver
-from ..tasks.deblocking.restorer import JpegRestorer, weights_file
+from ..tasks.deblocking.restorer import LUMINANCE, JpegRestorer
 from .deblocking_published import published_rows
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
@@ -42,7 +42,6 @@ METHODS = {
     "two": "ours, 2 stages",
     "three": "ours, 3 stages",
     "ours": "ours, 3 stages, consistent",
-    "fast": "ours, fast weights, consistent",
     "dncnn": "DnCNN, trained the same",
     "dncnn3": "DnCNN-3, published weights",
     "dip": "Deep Image Prior",
@@ -114,9 +113,9 @@ def make_method(
             raise ConfigError(f"methods: {name} needs its weights, --{name} FILE.")
         peer = load_dncnn3(file) if name == "dncnn3" else load_solver(file)[0]
         return Method(lambda seen: peer.estimate(seen, seen.planes).estimate, _count(peer, 1))
-    restorer = JpegRestorer("fast" if name == "fast" else weights or "accurate", device="cpu", consistency="exact")
+    restorer = JpegRestorer(weights, device="cpu", consistency="exact")
     solver = restorer.solver
-    if name in ("ours", "fast"):
+    if name == "ours":
         return Method(lambda seen: restorer.restore_planes(seen)[0], _count(solver, solver.config.num_stages))
     stages = STAGES[name]
     return Method(lambda seen: solver.estimate(seen, seen.planes, num_stages=stages).estimate, _count(solver, stages))
@@ -134,7 +133,7 @@ def evaluate_deblocking(
     dncnn: str | Path | None = None,
     dncnn3: str | Path | None = None,
     slow_images: int = 2,
-    dip_iterations: int = 600,
+    dip_iterations: int = 2400,
     provenance: Mapping[str, Any] | None = None,
     quiet: bool = False,
     cited: bool = False,
@@ -148,7 +147,7 @@ def evaluate_deblocking(
         sets: name -> folder of lossless images, none of them trained on.
         qualities: of libjpeg.
         methods: names out of ``METHODS``.
-        weights: of ours; the accurate ones that ship by default.
+        weights: of ours; those that ship by default.
         dncnn: weights file of a DnCNN of ``dfips train deblocking --network dncnn``.
         dncnn3: the published ``DnCNN3.mat``.
         slow_images: see above.
@@ -170,7 +169,7 @@ def evaluate_deblocking(
     images = {name: load_set(folder) for name, folder in sets.items()}
     made = {name: make_method(name, weights, dncnn, dncnn3, dip_iterations) for name in methods}
     setting = json.dumps(
-        {"weights": weights_file(weights or "accurate").name, "dncnn": Path(dncnn).name if dncnn else None,
+        {"weights": Path(weights or LUMINANCE).name, "dncnn": Path(dncnn).name if dncnn else None,
          "dip_iterations": dip_iterations}, sort_keys=True)  # fmt: skip
     rows = []
     total = sum(len(own) for own in images.values()) * len(qualities)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..tasks.deblocking.restorer import SHIPPED
+from ..tasks.deblocking.restorer import LUMINANCE
 from .parameters import parameter, resolve_path
 
 
@@ -17,18 +17,16 @@ class ImageRestorerParameters:
 
     weights: str = parameter(
         "",
-        "Weights of the solver: fast or accurate (those that ship with the package), a path, a file:// or a package:// "
-        "URI. Empty: fast.",
+        "Weights of the solver: a path, a file:// or a package:// URI. Empty: those that ship with the package.",
     )
     device: str = parameter(
         "auto", "Where the solver runs. auto: the GPU where there is one.", choices=("auto", "cpu", "cuda")
     )
     consistency: str = parameter(
-        "project",
+        "exact",
         "project: the luminance's coefficients are moved into the quantisation cells of the JPEG. exact: that, and "
-        "encoding the restored luminance again gives the same coefficients wherever 8 bits allow it (slower). off: "
-        "neither.",
-        choices=("project", "exact", "off"),
+        "encoding the restored luminance again gives the same coefficients wherever 8 bits allow it. off: neither.",
+        choices=("exact", "project", "off"),
     )
     max_pixels: int = parameter(10_000_000, "Larger images are refused.", low=1, high=1_000_000_000)
     autostart: bool = parameter(True, "Configure and activate by itself. false: wait for a lifecycle manager.")
@@ -41,5 +39,4 @@ class ImageRestorerParameters:
         Raises:
             ConfigError: unknown kind of URI, or the package is not installed.
         """
-        name = self.weights.strip() or "fast"
-        return SHIPPED[name] if name in SHIPPED else resolve_path("weights", self.weights)
+        return resolve_path("weights", self.weights) if self.weights.strip() else LUMINANCE

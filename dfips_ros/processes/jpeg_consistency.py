@@ -8,11 +8,13 @@ the estimate was. Rounding to 8 bit may leave a cell again; blocks where it does
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .jpeg import BLOCK
 from .jpeg_dct import JpegObservation, blocks, by_block, dct_basis, unblocks
 
 # What is tried for a block until it agrees: the margin kept from the walls of the cells, in units of a coefficient, and
@@ -85,23 +87,41 @@ def make_consistent(planes: Tensor, observation: JpegObservation) -> Consistency
         observation: of the same size.
     """
     wanted = by_block(blocks(planes * 255.0))
-    shape = wanted.shape
-    wanted, levels = wanted.flatten(0, 1), by_block(observation.levels).flatten(0, 1)
-    steps = observation.tables[:, None].expand(shape).flatten(0, 1)
-    # To start with: the decoded picture itself, which nearly always encodes to what it came from.
-    best = by_block(blocks(observation.planes * 255.0)).flatten(0, 1).round()
+    levels, steps = by_block(observation.levels), observation.tables[:, None]
+    (margin, _), *further = ATTEMPTS
+    best = _projected(wanted, levels, steps, margin).clamp_(0.0, 255.0).round_()
+    left = _misses(best, levels, steps, LIBJPEG_ERROR).any(2).nonzero(as_tuple=True)
+    off = torch.zeros(best.shape[:2], device=best.device)  # coefficients of a block that disagree
+    if len(left[0]):
+        chosen = _retried(wanted[left], best[left], by_block(blocks(observation.planes * 255.0))[left].round(),
+                          levels[left], observation.tables[left[0]], further)  # fmt: skip
+        best[left] = chosen
+        off[left] = _misses(chosen, levels[left], observation.tables[left[0]], 0.0).sum(1).float()
+    return Consistency(_planes(best, observation), 1.0 - off.mean(1) / BLOCK**2)
+
+
+def _retried(
+    wanted: Tensor, tried: Tensor, decoded: Tensor, levels: Tensor, steps: Tensor, attempts: Sequence[tuple[float, int]]
+) -> Tensor:
+    """Blocks (N, 64) that the first attempt left wrong, made to agree as well as the further ones can.
+
+    At worst they are as ``decoded``: the decoded picture nearly always encodes to what it came from.
+    """
+    best = decoded
     wrong = _misses(best, levels, steps, LIBJPEG_ERROR).sum(1)
+    misses = _misses(tried, levels, steps, LIBJPEG_ERROR).sum(1)
+    better = misses < wrong
+    best[better], wrong[better] = tried[better], misses[better]
     left = torch.arange(len(wanted), device=wanted.device)
-    for margin, turns in ATTEMPTS:
+    for margin, turns in attempts:
         trial = wanted[left]
         for _ in range(turns):
-            trial = _projected(trial, levels[left], steps[left], margin).clamp(0.0, 255.0)
-        trial = trial.round()
+            trial = _projected(trial, levels[left], steps[left], margin).clamp_(0.0, 255.0)
+        trial = trial.round_()
         misses = _misses(trial, levels[left], steps[left], LIBJPEG_ERROR).sum(1)
         good = (misses == 0) | (misses < wrong[left])
         best[left[good]], wrong[left[good]] = trial[good], misses[good]
         left = left[misses > 0]
         if len(left) == 0:
             break
-    made = _planes(best.reshape(shape), observation)
-    return Consistency(made, agreement(made, observation))
+    return best

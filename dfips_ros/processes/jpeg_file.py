@@ -188,10 +188,10 @@ def read_luminance(data: bytes, header: JpegHeader) -> JpegObservation:
     seen = _tensor(plane)
     steps = torch.from_numpy(header.luma_table.astype(np.float32))[None]
     levels = quantise(seen, steps)
-    pixels = by_block(blocks(seen))[0] * 255.0
-    clipped = ((pixels - 127.5).abs().amax(dim=1) > 127.0).nonzero()[:, 0]  # blocks with pixels of 0 or 255
+    ends = ((plane == 0) | (plane == 255)).reshape(plane.shape[0] // BLOCK, BLOCK, -1, BLOCK).any(axis=(1, 3))
+    clipped = torch.from_numpy(ends.ravel()).nonzero()[:, 0]
     if len(clipped):
-        _reread(by_block(levels)[0], clipped, pixels[clipped], steps, data, header)
+        _reread(by_block(levels)[0], clipped, by_block(blocks(seen))[0, clipped] * 255.0, steps, data, header)
     return JpegObservation(seen, steps, levels)
 
 

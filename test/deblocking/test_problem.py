@@ -3,7 +3,9 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,16 @@ from dfips_ros.processes.jpeg import round_trip, standard_table
 from dfips_ros.processes.jpeg_dct import JpegObservation
 from dfips_ros.processes.jpeg_feedback import JpegFeedback, PlaneSpace
 from dfips_ros.solver import SolverConfig, TrainingConfig
-from dfips_ros.tasks.deblocking.config import DNCNN, FAST, DeblockingConfig, DeblockingDataConfig, plain_stages
+from dfips_ros.tasks.deblocking.config import (
+    COLOUR,
+    DNCNN,
+    DeblockingConfig,
+    DeblockingDataConfig,
+    DeblockingLossConfig,
+    plain_stages,
+)
 from dfips_ros.tasks.deblocking.data import deblocking_batches, load_planes
+from dfips_ros.tasks.deblocking.metrics import psnr, psnr_b, ssim
 from dfips_ros.tasks.deblocking.problem import deblocking_loss, load_solver, make_solver
 from dfips_ros.tasks.deblocking.training_recipe import DeblockingTrainingConfig, train
 
@@ -104,7 +114,7 @@ def test_the_space_clips_and_refuses_other_shapes():
 
 
 def test_configurations_round_trip_and_refuse():
-    for config in (DeblockingConfig(), FAST, SMALL, DNCNN):
+    for config in (DeblockingConfig(), COLOUR, SMALL, DNCNN):
         assert DeblockingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ConfigError, match="unknown depht"):
         DeblockingConfig.from_dict({"depht": 3})
@@ -178,6 +188,54 @@ def test_further_stages_are_trained_behind_those_that_are_kept(folder, tmp_path)
             train(wrong, quiet=True)
 
 
-def test_the_loss_is_small_at_the_truth():
-    x = torch.rand(3, 1, 8, 8)
-    assert deblocking_loss(x, x).max() < 1.1e-3 and np.allclose(deblocking_loss(x, x + 0.1), 0.1, atol=1e-4)
+def test_a_training_goes_on_from_other_weights(folder, tmp_path):
+    data = DeblockingDataConfig(batch_size=4, crop_size=32, tables_per_batch=2, quality=(10, 20))
+    still = TrainingConfig(minutes=None, max_batches=1, learning_rate=0.0, final_learning_rate=0.0)
+    start = DeblockingTrainingConfig(
+        (str(folder),), 2, out=str(tmp_path / "a.safetensors"), model=SMALL, data=data,
+        training=TrainingConfig(minutes=None, max_batches=3),
+    )  # fmt: skip
+    train(start, quiet=True)
+    one = replace(SMALL, solver=plain_stages(1))
+    config = replace(start, initial_weights=start.out, out=str(tmp_path / "b.safetensors"), model=one, training=still)
+    provenance = train(config, quiet=True)
+    assert provenance["recipe"]["initial_weights"] == "a.safetensors" and provenance["initial_weights"]["batches"] == 3
+    kept, same = (load_solver(c.out)[0].stages[0].state_dict().values() for c in (start, config))
+    assert all(torch.equal(a, b) for a, b in zip(kept, same, strict=True))
+    with pytest.raises(ConfigError, match="initial_weights="):
+        train(replace(config, model=replace(one, fine_depth=2)), quiet=True)
+    with pytest.raises(ConfigError, match="one of them"):
+        replace(config, first=start.out)
+
+
+LOSSES = [DeblockingLossConfig(), DeblockingLossConfig(similarity=0.5), DeblockingLossConfig(blocking=10.0)]
+
+
+@pytest.mark.parametrize("config", LOSSES, ids=str)
+def test_the_loss_is_small_at_the_truth_and_pulls_towards_it(config):
+    x, noise = torch.rand(2, 3, 1, 32, 32, generator=torch.manual_seed(0))
+    assert deblocking_loss(x, x, config).max() < 1.1e-3
+    losses = [deblocking_loss(x + step * noise, x, config) for step in (0.05, 0.1, 0.3)]
+    assert all((near < far).all() for near, far in pairwise(losses))
+    estimate = (x + 0.1 * noise).requires_grad_()
+    (slope,) = torch.autograd.grad(deblocking_loss(estimate, x, config).sum(), estimate)
+    assert (slope * noise).sum() > 0
+
+
+def test_the_terms_of_the_loss_are_those_of_the_metrics():
+    rng = np.random.default_rng(0)
+    truth = cv2.GaussianBlur(rng.uniform(0, 255, (64, 64)), (0, 0), 2).round()
+    blocky = truth + np.kron(rng.uniform(-8, 8, (8, 8)), np.ones((8, 8)))
+    x, g = (torch.tensor(image / 255.0)[None, None] for image in (blocky, truth))
+    plain = float(deblocking_loss(x, g))
+    assert np.allclose(plain, np.abs(blocky - truth).mean() / 255, atol=1e-3)
+    squared = [255**2 * 10 ** (-value / 10) for value in (psnr_b(blocky, truth), psnr(blocky, truth))]
+    effect = (squared[0] - squared[1]) / (np.log2(8) / np.log2(64)) / 255**2  # of the blocky one; the truth has none
+    assert psnr_b(truth, truth) == np.inf
+    term = float(deblocking_loss(x, g, DeblockingLossConfig(blocking=1.0))) - plain
+    assert 0.9 * effect < term < 1.5 * effect
+    term = float(deblocking_loss(x, g, DeblockingLossConfig(similarity=1.0))) - plain
+    assert abs(term - (1.0 - ssim(blocky, truth))) < 0.25 * term
+    for wrong in ({"similarity": -1.0}, {"blocking": -1.0}):
+        with pytest.raises(ConfigError):
+            DeblockingLossConfig(**wrong)

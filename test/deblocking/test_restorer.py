@@ -14,7 +14,7 @@ from dfips_ros.processes.jpeg import encode, standard_table
 from dfips_ros.processes.jpeg_file import read_colour, read_header, read_luminance, read_picture
 from dfips_ros.solver import Checkpoint, save_checkpoint
 from dfips_ros.tasks.deblocking import JpegRestorer, psnr
-from dfips_ros.tasks.deblocking.restorer import CONSISTENCIES, SHIPPED
+from dfips_ros.tasks.deblocking.restorer import COLOUR, CONSISTENCIES, LUMINANCE
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,23 @@ def test_restored_images_are_nearer_to_the_truth(restorers, picture, jpeg):
         assert np.mean(gains) > 0.05
 
 
-@pytest.mark.parametrize("weights", sorted(SHIPPED))
-def test_weights_that_ship_go_by_name(picture, jpeg, weights):
-    by_name, by_path = JpegRestorer(weights, "cpu"), JpegRestorer(SHIPPED[weights], "cpu")
+def test_weights_that_ship_are_the_default(picture, jpeg):
+    default, by_path = JpegRestorer(device="cpu"), JpegRestorer(LUMINANCE, "cpu", colour=COLOUR)
     data, truth = jpeg(64, 72, quality=15, subsampling=0), picture(64, 72)
-    found = by_name.restore(data)
+    found = default.restore(data)
     assert np.array_equal(found, by_path.restore(data))
     assert psnr(found, truth) > psnr(decoded(data), truth)
+
+
+def test_colour_goes_through_weights_of_its_own(restorers, jpeg):
+    data = jpeg(64, 72, quality=10, subsampling=0)
+    other = JpegRestorer(device="cpu", colour=LUMINANCE).restore(data)
+    luminances, colours = zip(
+        *[(planes[..., 0], planes[..., 1:]) for planes in
+          (cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb) for image in (restorers["exact"].restore(data), other))],
+        strict=True,
+    )  # fmt: skip
+    assert np.abs(luminances[0].astype(int) - luminances[1]).mean() < 0.7 and not np.array_equal(*colours)
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])

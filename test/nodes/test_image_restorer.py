@@ -19,6 +19,7 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 from dfips_ros.tasks.deblocking import JpegRestorer  # noqa: E402
+from dfips_ros.tasks.deblocking.restorer import LUMINANCE  # noqa: E402
 
 NAME = "/camera/image_restorer"
 ERROR = b"\x02"
@@ -81,7 +82,7 @@ def send(node, data, kind="jpeg", wait=True):
 
 
 def test_restored_images_have_the_header_and_are_those_of_the_api(restorer):
-    plain = JpegRestorer(device="cpu", consistency="project")
+    plain = JpegRestorer(device="cpu")
     for colour, encoding in ((True, "rgb8"), (False, "mono8")):
         data = jpeg(colour=colour)
         found = send(restorer, data)
@@ -140,8 +141,8 @@ def test_lifecycle_and_wrong_parameters(restorer):
     assert not restorer.change("configure")
     restorer.status(lambda s: s.level == ERROR and "no file '/nowhere.safetensors'" in s.message, "no weights")
     (refused,) = restorer.set_parameters(consistency="maybe")
-    assert "allowed is 'project' | 'exact' | 'off'" in refused
-    assert restorer.set_parameters(weights="accurate") == []
+    assert "allowed is 'exact' | 'project' | 'off'" in refused
+    assert restorer.set_parameters(weights=str(LUMINANCE)) == []
     assert restorer.change("configure") and restorer.change("activate")
     first_answer(restorer)
     assert send(restorer, jpeg()).width == 84

@@ -34,7 +34,7 @@ class DeblockingConfig:
     """
 
     network: str = "dct_unet"
-    widths: tuple[tuple[int, ...], ...] = ((64, 96, 160), (32, 96))
+    widths: tuple[tuple[int, ...], ...] = ((32, 64, 160), (16, 64))
     depth: int = 2
     fine_depth: int = 2
     width: int = 48
@@ -72,10 +72,28 @@ class DeblockingConfig:
         return config_from_dict(DeblockingConfig, plain)
 
 
-# For frames of a camera: no level at half of the resolution.
-FAST = DeblockingConfig(widths=((48, 128),), fine_depth=1)
+# For colour planes, which are smooth: one stage, no level at half of the resolution.
+COLOUR = DeblockingConfig(widths=((32, 96),), fine_depth=1, solver=plain_stages(1))
 # The baseline: trains in about the same time as ours.
 DNCNN = DeblockingConfig("dncnn", width=48, depth=10, solver=plain_stages(1))
+
+
+@dataclass(frozen=True)
+class DeblockingLossConfig:
+    """What a stage is pulled towards, beside a small absolute difference.
+
+    Attributes:
+        similarity: weight of ``1 - SSIM``.
+        blocking: weight of the blocking effect that PSNR-B counts (Yim and Bovik 2011), as far as the ground truth does
+            not have it: how much larger the squared steps across block borders are than those elsewhere.
+    """
+
+    similarity: float = 0.0
+    blocking: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("similarity", self.similarity, 0.0, 100.0)
+        check_range("blocking", self.blocking, 0.0, 100.0)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ...solver import Solution, pick_device
 from .problem import load_solver
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
-SHIPPED = {name: FOLDER / f"deblocking_{name}.safetensors" for name in ("fast", "accurate")}
+LUMINANCE, COLOUR = FOLDER / "deblocking.safetensors", FOLDER / "deblocking_colour.safetensors"
 CONSISTENCIES = ("exact", "project", "off")
 
 
@@ -46,26 +46,21 @@ class Restoration:
     seconds: float
 
 
-def weights_file(weights: str | Path | None) -> Path:
-    """The file that a name of ``SHIPPED`` or a path means; None means ``fast``."""
-    return SHIPPED.get(str(weights or "fast"), Path(weights or ""))
-
-
 class JpegRestorer:
     """Removes the artefacts of JPEG compression.
 
-    The luminance goes through all stages, the colour planes of 4:2:0 and 4:4:4 through the first one, at their own
-    resolution; those of other samplings are as libjpeg decodes them. Orientation tags and colour profiles are left
-    alone.
+    The luminance goes through all stages, the colour planes of 4:2:0 and 4:4:4 through a small network of their own, at
+    their own resolution; those of other samplings are as libjpeg decodes them. Orientation tags and colour profiles are
+    left alone.
 
     Args:
-        weights: safetensors file of the deblocking task, or one of those that ship: ``fast`` (the default, for frames
-            of a camera) or ``accurate``.
+        weights: safetensors file of the deblocking task; None means the one that ships.
         device: ``auto``, ``cpu`` or ``cuda``.
         consistency: ``exact`` (the luminance, in 8 bit, encodes to the coefficients of the JPEG wherever that can be
             reached), ``project`` (its coefficients are moved into their cells, then rounded; faster), or ``off``.
         max_pixels: larger images are refused.
         bfloat16: run the networks in bfloat16; None decides by the processor.
+        colour: safetensors file for the colour planes; None means the one that ships.
 
     Raises:
         CheckpointError: the weights do not fit.
@@ -79,15 +74,18 @@ class JpegRestorer:
         consistency: str = "exact",
         max_pixels: int = MAX_PIXELS,
         bfloat16: bool | None = None,
+        colour: str | Path | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.consistency = check_choice("consistency", consistency, CONSISTENCIES)
         self.max_pixels = max_pixels
-        self.solver, self.config, self.checkpoint = load_solver(weights_file(weights))
+        self.solver, self.config, self.checkpoint = load_solver(weights or LUMINANCE)
         self.bfloat16 = _fast_bfloat16(self.device) if bfloat16 is None else bfloat16
-        self.solver.to(self.device)
-        if self.bfloat16:
-            self.solver.stages.to(torch.bfloat16)
+        self.colour = load_solver(colour or COLOUR)[0]
+        for solver in (self.solver, self.colour):
+            solver.to(self.device)
+            if self.bfloat16:
+                solver.stages.to(torch.bfloat16)
 
     def restore(self, data: bytes) -> np.ndarray:
         """The restored image, (H, W) grey or (H, W, 3) RGB, uint8.
@@ -128,8 +126,8 @@ class JpegRestorer:
             blue, red = picture[..., 1], picture[..., 2]
         else:
             colour = colour.to(self.device)
-            update = self.solver.stage(0)(self.solver.feedback(colour, colour.planes))  # more stages hardly help here
-            estimate = self.solver.space.apply(colour.planes, update)[:, 0]
+            update = self.colour.stage(0)(self.colour.feedback(colour, colour.planes))
+            estimate = self.colour.space.apply(colour.planes, update)[:, 0]
             planes = list(estimate.mul(255.0).round().to(torch.uint8).cpu().numpy())
             if header.sampling[0] == (2, 2):  # linear interpolation, as libjpeg does it
                 planes = [cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR) for plane in planes]

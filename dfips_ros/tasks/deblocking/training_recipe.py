@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from ...errors import ConfigError
 from ...processes.jpeg import BLOCK, round_trip, standard_table
 from ...processes.jpeg_dct import JpegObservation, quantise
 from ...solver import Checkpoint, FeedbackSolver, StageTrainer, TrainingConfig, save_checkpoint
-from .config import DeblockingConfig, DeblockingDataConfig
+from .config import DeblockingConfig, DeblockingDataConfig, DeblockingLossConfig
 from .data import deblocking_batches, load_planes
 from .metrics import psnr
 from .problem import KIND, deblocking_loss, load_solver, make_solver
 
-VALIDATION_QUALITIES = (10, 20, 40, 80)
+VALIDATION_QUALITIES, VALIDATION_CONTRAST = (10, 20, 40, 80), 0.4  # the contrast is that of colour planes
 Example = tuple[JpegObservation, Tensor, Tensor]  # observation, initial, ground truth
 
 
@@ -35,24 +36,30 @@ class DeblockingTrainingConfig:
         images: lossless image files or folders of them.
         held_out: so many of the images, evenly spread, are kept for validation.
         first: weights file whose stages come first and are kept as they are; only the further ones are trained.
+        initial_weights: weights file to start from, of the same stages or more of them; none starts anew.
         out: weights file to write, in half precision.
         device: where to train.
         model: the network.
         data: the examples.
         training: how long and how fast.
+        loss: what is minimised.
     """
 
     images: tuple[str, ...] = ()
     held_out: int = 12
     first: str = ""
+    initial_weights: str = ""
     out: str = "deblocking.safetensors"
     device: str = "cpu"
     model: DeblockingConfig = field(default_factory=DeblockingConfig)
     data: DeblockingDataConfig = field(default_factory=DeblockingDataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: DeblockingLossConfig = field(default_factory=DeblockingLossConfig)
 
     def __post_init__(self) -> None:
         check_range("held_out", self.held_out, 1, 1000)
+        if self.first and self.initial_weights:
+            raise ConfigError(f"first={self.first}, initial_weights={self.initial_weights}: expected one of them.")
         if not self.images:
             raise ConfigError("images=(): give a folder of clean images, for example the 400 of BSD400.")
 
@@ -78,15 +85,19 @@ def train(config: DeblockingTrainingConfig, resume: bool = False, quiet: bool = 
     solver = make_solver(config.model).to(config.device)
     provenance: dict[str, Any] = {}
     kept_stages = _take_first(solver, config, provenance) if config.first else 0
+    if config.initial_weights:
+        _take_initial(solver, config, provenance)
     out = Path(config.out)
-    trainer = StageTrainer(_later(solver, kept_stages), deblocking_loss, config.training, out.with_suffix(".state"))
+    loss = partial(deblocking_loss, config=config.loss)
+    trainer = StageTrainer(_later(solver, kept_stages), loss, config.training, out.with_suffix(".state"))
     if resume:
         trainer.resume()
 
     def write() -> None:
         recipe = asdict(config)
         recipe["images"] = [Path(path).name for path in config.images]  # without the folders of this machine
-        recipe["out"], recipe["first"] = out.name, Path(config.first).name
+        for file in ("out", "first", "initial_weights"):
+            recipe[file] = Path(recipe[file]).name
         provenance.update(
             recipe=recipe, date=datetime.date.today().isoformat(), torch=torch.__version__, images=len(planes),
             samples=trainer.samples, batches=trainer.batches, minutes=round(trainer.seconds / 60.0, 2),
@@ -99,7 +110,7 @@ def train(config: DeblockingTrainingConfig, resume: bool = False, quiet: bool = 
         save_checkpoint(out, Checkpoint(KIND, config.model.to_dict(), provenance, weights))
 
     def finish() -> None:
-        provenance["validation"] = validate(solver, held_out)
+        provenance["validation"] = validate(solver, held_out, chroma=config.data.chroma == 1.0)
         write()
 
     data = replace(config.data, seed=config.data.seed + 7919 * trainer.batches)  # a resumed run sees new examples
@@ -125,6 +136,19 @@ def _take_first(solver: FeedbackSolver, config: DeblockingTrainingConfig, proven
     return count
 
 
+def _take_initial(solver: FeedbackSolver, config: DeblockingTrainingConfig, provenance: dict[str, Any]) -> None:
+    """Load as many stages of ``config.initial_weights`` as are trained, and note where they come from."""
+    begun, model, checkpoint = load_solver(config.initial_weights)
+    count = len(solver.stages)
+    try:
+        solver.stages.load_state_dict(begun.stages[:count].state_dict())
+    except RuntimeError as cause:
+        raise ConfigError(
+            f"initial_weights='{config.initial_weights}': expected {count} stages or more of this network, got {model}."
+        ) from cause
+    provenance["initial_weights"] = checkpoint.provenance
+
+
 def _later(solver: FeedbackSolver, kept_stages: int) -> FeedbackSolver:
     """A solver of the stages behind ``kept_stages``, the very same modules."""
     later = iter(solver.stages[kept_stages:])
@@ -142,22 +166,26 @@ def _solved(
         yield observation, begun.clone(), ground_truth
 
 
-def validate(solver: FeedbackSolver, planes: Sequence[np.ndarray]) -> dict[str, list[float]]:
+def validate(solver: FeedbackSolver, planes: Sequence[np.ndarray], chroma: bool = False) -> dict[str, list[float]]:
     """Mean PSNR in dB of the decoded planes and after each stage, by quality.
 
     Args:
         solver: its stages are judged.
         planes: (H, W) uint8 images that were not trained on, cropped to whole blocks.
+        chroma: encode them as colour planes, with less contrast and the tables of those.
     """
     solver.eval()
     device = next(solver.parameters()).device
     found: dict[str, list[float]] = {}
     for quality in VALIDATION_QUALITIES:
-        table = torch.tensor(standard_table(quality), dtype=torch.float32, device=device)[None]
+        table = torch.tensor(standard_table(quality, chroma), dtype=torch.float32, device=device)[None]
         rows = []
         for plane in planes:
             height, width = (side // BLOCK * BLOCK for side in plane.shape)
-            clean = torch.from_numpy(plane[:height, :width].astype(np.float32) / 255.0).to(device)[None, None]
+            pixels = plane[:height, :width].astype(np.float32)
+            if chroma:
+                pixels = np.round(127.5 + VALIDATION_CONTRAST * (pixels - 127.5))
+            clean = torch.from_numpy(pixels / 255.0).to(device)[None, None]
             observed = round_trip(clean, table)
             solution = solver.estimate(JpegObservation(observed, table, quantise(clean, table)), observed)
             rows.append([psnr(estimate.cpu().numpy(), clean.cpu().numpy(), 1.0) for estimate in solution.history])
