@@ -278,6 +278,12 @@ def install_package() -> None:
     ENVIRONMENT.write_text(environment_script())
 
 
+def compile_code() -> None:
+    """Fill the cache of compiled code, so that the first start is as fast as the next. It is no error if that fails."""
+    with contextlib.suppress(SetupError):
+        call("compile", VENV / "bin" / "dfips", "warm")
+
+
 def environment_script() -> str:
     """Text of the file to source. Variables of a sourced ROS 2 stay, after the virtual environment."""
 
@@ -341,6 +347,7 @@ def set_up() -> None:
         ("packages", f"Python packages{'' if ROS_DISTRO else ' and ROS 2 Jazzy'}", pins(), install_packages),
         ("ros", "tf2_msgs", digest(*TF2_MSGS.values()), prepare_ros_wheels),
         ("package", "dfips_ros: messages and modules", package_digest(), install_package),
+        ("compile", "compiled code", "", compile_code),
     ]
     if ROS_DISTRO:
         steps = [step for step in steps if step[0] != "ros"]

@@ -16,6 +16,7 @@ SUMMARIES = {
     "replay": "run a task on a recording (rosbag2: mcap, sqlite3) and write another one, without ROS",
     "table": "turn a CSV of `dfips evaluate` or `dfips bench` into a Markdown table",
     "bench": "measure time and memory on this machine",
+    "warm": "compile now what the first start would wait for",
 }
 
 # command -> task -> module
@@ -57,4 +58,4 @@ DEFAULT_TASKS = {"demo": "object_pose", "bench": "object_pose"}
 FILE_TASKS = {"replay": "object_pose"}
 
 # Commands without tasks; the module has the command's name.
-PLAIN = ("table",)
+PLAIN = ("table", "warm")
