@@ -74,18 +74,19 @@ def test_finished_steps_are_not_repeated(bootstrap, monkeypatch, tmp_path):
         "install_packages",
         "prepare_ros_wheels",
     ]
-    for name in [*steps, "install_package"]:
+    last = ["install_package", "compile_code"]
+    for name in [*steps, *last]:
         monkeypatch.setattr(bootstrap, name, lambda name=name: calls.append(name))
     bootstrap.set_up()
-    assert calls == [*steps, "install_package"]
+    assert calls == [*steps, *last]
     bootstrap.set_up()
-    assert len(calls) == len(steps) + 1
+    assert len(calls) == len(steps) + 2
     monkeypatch.setattr(bootstrap, "package_digest", lambda: "a module was edited")
     bootstrap.set_up()
-    assert calls[len(steps) + 1 :] == ["install_package"]
+    assert calls[len(steps) + 2 :] == last
     monkeypatch.setattr(bootstrap, "pins", lambda: "a version was changed")
     bootstrap.set_up()
-    assert calls[len(steps) + 2 :] == ["install_packages", "prepare_ros_wheels", "install_package"]
+    assert calls[len(steps) + 4 :] == ["install_packages", "prepare_ros_wheels", *last]
 
 
 def test_environment_script_quotes_its_paths(bootstrap, monkeypatch, tmp_path):
