@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 METHODS = ("initial", "least_squares", "adam_lambert", "adam_phong", "adam_same", "gauss_newton_7", "gauss_newton_50",
-           "nelder_mead", "ours_1", "ours_3", "ours_7_one_start", "ours_7", "ours_pyrender")  # fmt: skip
+           "gauss_newton_refined", "nelder_mead", "ours_1", "ours_3", "ours_7_one_start", "ours_7", "ours",
+           "ours_pyrender")  # fmt: skip
 
 DESCRIPTION = """\
 Compare illumination methods on pictures that pyrender makes of your meshes under random lights and materials.

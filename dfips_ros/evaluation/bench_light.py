@@ -26,10 +26,10 @@ from .bench_figures import (
     milliseconds,
     not_measured,
 )  # fmt: skip
-from .illumination_methods import METHODS, SLOW, make_method
+from .illumination_methods import METHODS, SLOW, LightPictures, make_method
 from .illumination_trials import CAMERA, LightTrial, LightTrialConfig, make_trials
 
-PEERS = ("least_squares", "adam_same", "gauss_newton_7", "gauss_newton_50", "nelder_mead", "ours_7")
+PEERS = ("least_squares", "adam_same", "gauss_newton_7", "gauss_newton_50", "nelder_mead", "ours")
 PEER_TRIALS = 8
 SLOW_TRIALS = 2
 PARTS = (WHOLE, "crop", "first search", "simulate", "network", "update", REST)
@@ -88,7 +88,7 @@ def measure_peers(
 
         def work(i: int, method: Any = method, scenes: Any = scenes, lights: dict = lights) -> None:
             with torch.inference_mode(mode=not name.startswith("adam")):  # noqa: B023
-                lights[i] = method(views[i].observation, starts[i], scenes[i])[0]
+                lights[i] = method(LightPictures(views[i].observation, views[i].fine, starts[i], scenes[i]))[0]
 
         seconds = measure(work, count, warm_up=0 if name in SLOW else 1)
         error = np.median([_error_deg(lights[i], views[i], used[i]) for i in range(count)])

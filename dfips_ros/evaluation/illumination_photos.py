@@ -20,6 +20,7 @@ from ..tasks.illumination.problem import least_squares_light
 
 DISTANCE = 40.0  # diameters: the photographs have next to no perspective
 SIDE = 120
+OURS = "ours, 7 stages, refined"
 
 
 def _sphere_mesh() -> Mesh:
@@ -70,7 +71,7 @@ def evaluate_photos(
     pose = np.eye(4)
     pose[2, 3] = DISTANCE
     estimator = IlluminationEstimator.from_mesh(_sphere_mesh(), "directional", weights=weights)
-    errors: dict[str, list[tuple[float, float]]] = {"ours, 7 stages": [], "least squares, Lambert (closed form)": []}
+    errors: dict[str, list[tuple[float, float]]] = {OURS: [], "least squares, Lambert (closed form)": []}
     columns = []
     for i, true in enumerate(lights):
         linear = _read(root / "gray" / f"gray.{i}.png").astype(np.float64) / 255.0
@@ -81,7 +82,7 @@ def evaluate_photos(
         for name, found in zip(errors, (solution.direction, plain), strict=True):
             turn = direction_error_deg(torch.from_numpy(found)[None], torch.from_numpy(true)[None])
             errors[name].append((float(turn), float(np.linalg.norm(found / np.linalg.norm(found) - true))))
-        angle = errors["ours, 7 stages"][-1][0]
+        angle = errors[OURS][-1][0]
         columns.append(_column(view.crop, chrome_sphere(solution, SIDE), f"{angle:.1f} deg"))
     rows = []
     for name, values in errors.items():

@@ -46,21 +46,23 @@ def simulated_picture(
 def stage_frames(
     estimator: IlluminationEstimator, image: np.ndarray, camera_matrix: np.ndarray, T_camera_object: np.ndarray
 ) -> list[np.ndarray]:
-    """One RGB frame for the initial estimate and one after each stage: observed, simulated, residual, sphere."""
+    """RGB frames of observed, simulated, residual and sphere: at first, after each stage, and refined."""
     view = estimator.look(image, camera_matrix, T_camera_object)
     solution = estimator.solve(view)
     answer = estimator.estimate(image, camera_matrix, T_camera_object)
-    best = int(solution.residual_norms.min(1).values.argmin())
+    refined = estimator.refine(view, solution)
+    best = int(refined.best[0])
+    history = [*refined.history[0, best], refined.estimates[0, best]]
     observed = view.crop.max(axis=2).astype(np.float32) / 255.0
     frames = []
-    for t, estimates in enumerate(solution.history):
-        simulated, seen = simulated_picture(estimator, view, estimates[best])
+    for t, estimate in enumerate(history):
+        simulated, seen = simulated_picture(estimator, view, estimate)
         tint = view.tint ** (1.0 / 2.2)
         colored = (255.0 * simulated[..., None] * tint).round().astype(np.uint8)
         residual = np.where(seen, simulated - observed, 0.0)
         parts = [view.crop * seen[..., None].astype(np.uint8), colored, _signed(residual), _sphere(answer, t)]
-        title = "initial" if t == 0 else f"after stage {t}"
-        frames.append(_framed(parts, f"{title}: residual {float(solution.residual_norms[best, t]) * view.level:.4f}"))
+        title = "initial" if t == 0 else f"after stage {t}" if t < len(history) - 1 else "refined"
+        frames.append(_framed(parts, f"{title}: residual {answer.residual_norms[t]:.4f}"))
     return frames
 
 

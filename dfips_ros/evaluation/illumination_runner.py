@@ -23,18 +23,18 @@ from ..tasks.illumination.crop import ObjectView, look_at_object
 from ..tasks.illumination.estimator import STARTS, WEIGHTS
 from ..tasks.illumination.metrics import direction_error_deg, light_error
 from ..tasks.illumination.problem import LightObservation, load_solver, make_solver, search_starts
-from .illumination_methods import METHODS, SLOW, SLOWISH, LightMethod, make_method
+from .illumination_methods import ADAM, METHODS, SLOW, SLOWISH, LightMethod, LightPictures, make_method
 from .illumination_pictures import stacked, stage_frames
 from .illumination_trials import CAMERA, MATERIALS, LightTrialConfig, make_trials
 
 ALL, TOLD = "all", "told"
 TOLD_DEG, TOLD_DIAMETERS, TOLD_NOISE = 3.0, 0.1, 0.01
-TIMED = 20  # pictures that a method is timed on, one by one
+TIMED, TIMED_ADAM = 20, 3  # pictures that a method is timed on, one by one
+CHUNK = 16  # pictures at once
 
 
-def joined(views: Sequence[ObjectView]) -> LightObservation:
+def joined(parts: Sequence[LightObservation]) -> LightObservation:
     """Observations of single pictures as one batch; element i belongs to scene i."""
-    parts = [view.observation for view in views]
     batch = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LightObservation)}
     return LightObservation(**{**batch, "scene": torch.arange(len(parts))})
 
@@ -84,12 +84,13 @@ def evaluate_illumination(
     rows: list[dict[str, Any]] = []
     for material in materials:
         trial_config = LightTrialConfig(kind, material, per_mesh, seed=seed)
-        views, scenes, truths = [], [], []
+        views: list[ObjectView] = []
+        scenes, truths = [], []
         for trial in tqdm(make_trials(meshes, trial_config), disable=quiet, desc=f"{kind}, {material}: pictures"):
             try:
                 view = look_at_object(
                     trial.image, CAMERA, trial.T_camera_object, meshes[trial.mesh], shaded[trial.mesh],
-                    config.crop_size, config.pixels,
+                    config.crop_size, config.pixels, config.fine_pixels,
                 )  # fmt: skip
             except InputError:  # black or saturated all over: refused, by no method's fault
                 continue
@@ -97,8 +98,9 @@ def evaluate_illumination(
             size = (config.crop_size, config.crop_size)
             scenes.append(PyrenderShading(shaded[trial.mesh], view.pose, view.camera_matrix, size))
             truths.append(torch.from_numpy(view.R_virtual_camera @ trial.light).float())
-        observation, truth = joined(views), torch.stack(truths)
+        observation, truth = joined([view.observation for view in views]), torch.stack(truths)
         starts = search_starts(observation, point, STARTS)
+        pictures = LightPictures(observation, joined([view.fine for view in views]), starts, scenes)
         told = told_pictures(observation, truth, starts, point)
         every = torch.arange(len(views))
         some = torch.from_numpy(np.unique(np.linspace(0, len(views) - 1, min(slow_trials, len(views))).astype(int)))
@@ -107,7 +109,7 @@ def evaluate_illumination(
             subsets |= {f"{slow_trials} of each class": some, f"{slow_trials} of each class, {TOLD}": some[told[some]]}
         for name, method in tqdm(made.items(), disable=quiet, desc=f"{kind}, {material}: methods"):
             index = some if name in SLOW or name in SLOWISH else every
-            lights, ms = _run(name, method, observation, starts, scenes, index)
+            lights, ms = _run(name, method, pictures, index)
             for subset, chosen in subsets.items():
                 if not len(chosen) or bool(lights[chosen].isnan().any()):  # slow ones saw only their choice
                     continue
@@ -155,20 +157,18 @@ def animated_trials(
     return stacked(rows)
 
 
-def _run(
-    name: str, method: LightMethod, observation: LightObservation, starts: Tensor, scenes: Sequence[PyrenderShading],
-    index: Tensor,
-) -> tuple[Tensor, float]:
+def _run(name: str, method: LightMethod, pictures: LightPictures, index: Tensor) -> tuple[Tensor, float]:
     """Lights (B, 3), NaN for pictures that are not in ``index``, and the median time for one picture, milliseconds."""
-    lights = torch.full((len(observation), 3), float("nan"))
-    one_by_one = index if name in SLOW else index[: 3 if name in SLOWISH else TIMED]
+    lights = torch.full((len(pictures), 3), float("nan"))
+    one_by_one = index if name in SLOW else index[: TIMED_ADAM if name in (*SLOWISH, *ADAM) else TIMED]
     seconds = []
     for i in one_by_one:
         begin = time.perf_counter()
-        lights[i] = method(observation[i[None]], starts[i[None]], scenes)[0]
+        lights[i] = method(pictures[i[None]])[0]
         seconds.append(time.perf_counter() - begin)
     if name not in SLOW:
-        lights[index] = method(observation[index], starts[index], scenes)
+        for part in index.split(CHUNK):
+            lights[part] = method(pictures[part])
     return lights, round(1e3 * float(np.median(seconds)), 2)
 
 

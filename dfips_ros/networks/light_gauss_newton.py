@@ -22,6 +22,7 @@ from ..solver import FeedbackFeatures
 
 EPSILON = 1e-4
 TURN_KNEE = 1.0  # radians; larger turns of the light are compressed
+FINE_DAMPING, FINE_ROBUST = 2.5e-3, 40.0  # of the step without a network
 
 
 class LightGaussNewtonStage(nn.Module):
@@ -67,11 +68,7 @@ class LightGaussNewtonStage(nn.Module):
         # The system itself is never rounded to bfloat16, in which training may run.
         with torch.autocast(known.device.type, enabled=False):
             local = self._step(pooled, context.float(), log_weight, inputs["jacobian"], inputs["residual"], known)
-            turn = torch.linalg.vector_norm(local[:, :2], dim=1, keepdim=True)
-            moves = [local[:, :2] / torch.sqrt(1.0 + (turn / TURN_KNEE) ** 2), local[:, 2 : self.light]]
-            moved = torch.cat([*moves, torch.zeros_like(local[:, : 3 - self.light])], dim=1)
-            light = (inputs["axes"] @ moved[..., None])[..., 0]
-            return torch.cat([light, local[:, self.light :]], dim=1)
+            return _in_camera_axes(local, inputs["axes"], self.light)
 
     def _step(
         self,
@@ -94,6 +91,34 @@ class LightGaussNewtonStage(nn.Module):
         damping = torch.exp((self.base_damping + out[0]).clamp(-9.0, 6.0))
         precision = variance * torch.exp((self.base_precision + out[1]).clamp(-9.0, 9.0))
         return _solved(matrix, vector - precision * 2.0 * out[2], diagonal * damping + precision)
+
+
+class GaussNewtonStep(nn.Module):
+    """The same step without a network: ``u = -(J^T W J + eps)^-1 J^T W r``, w = 1 / (1 + 40 |r|), slightly damped.
+
+    Args:
+        light_parameters: 2 (direction) or 3 (direction and logarithm of the distance).
+    """
+
+    def __init__(self, light_parameters: int) -> None:
+        super().__init__()
+        self.light = light_parameters
+
+    def forward(self, features: FeedbackFeatures) -> Tensor:
+        """Inputs as of :class:`LightGaussNewtonStage`, without ``rows`` and ``context``."""
+        inputs = features.inputs
+        weight = inputs["weight"] / (1.0 + FINE_ROBUST * inputs["residual"].abs())
+        matrix, vector = _normal_equations(weight, inputs["jacobian"], inputs["residual"])
+        local = _solved(matrix, vector, FINE_DAMPING * matrix.diagonal(dim1=1, dim2=2))
+        return _in_camera_axes(local, inputs["axes"], self.light)
+
+
+def _in_camera_axes(local: Tensor, axes: Tensor, light: int) -> Tensor:
+    """(B, light + materials) in the axes of the light -> (B, 3 + materials); large turns are compressed."""
+    turn = torch.linalg.vector_norm(local[:, :2], dim=1, keepdim=True)
+    moves = [local[:, :2] / torch.sqrt(1.0 + (turn / TURN_KNEE) ** 2), local[:, 2:light]]
+    moved = torch.cat([*moves, torch.zeros_like(local[:, : 3 - light])], dim=1)
+    return torch.cat([(axes @ moved[..., None])[..., 0], local[:, light:]], dim=1)
 
 
 def _pooled(hidden: Tensor, known: Tensor) -> Tensor:

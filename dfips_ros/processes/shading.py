@@ -116,15 +116,3 @@ def image_values(
     """:func:`radiance` as image values, clipped at ``limit`` (B,), the value of a saturated pixel. -> (B, N)."""
     values = encode(radiance(estimate, position, normal, view, point))
     return torch.minimum(values, limit[:, None])
-
-
-def image_jacobian(
-    estimate: Tensor, position: Tensor, normal: Tensor, view: Tensor, limit: Tensor, point: bool
-) -> tuple[Tensor, Tensor]:
-    """Image values (B, N) and their derivatives (B, N, 8) with respect to the estimate (B, 8)."""
-    with torch.inference_mode(False), torch.enable_grad():  # a clone made in here may be differentiated
-        inputs = [tensor.clone() if tensor.is_inference() else tensor for tensor in (position, normal, view, limit)]
-        x = estimate.clone().detach()[:, None].expand(-1, position.shape[1], -1).contiguous().requires_grad_()
-        values = image_values(x, inputs[0], inputs[1], inputs[2], inputs[3], point)
-        (jacobian,) = torch.autograd.grad(values.sum(), x)
-    return values.detach(), jacobian

@@ -35,7 +35,7 @@ def test_directions_are_found(estimators, scene, camera, material):
         solution = estimators["directional"].estimate(image, camera, pose)
         assert np.array_equal(image, before)
         assert np.isclose(np.linalg.norm(solution.direction), 1.0) and solution.position is None
-        assert len(solution.residual_norms) == len(solution.history) == 8
+        assert len(solution.residual_norms) == len(solution.history) == 9
         assert min(solution.residual_norms) <= solution.residual_norms[0]
         assert solution.solve_time > 0 and solution.uncertain == bool(solution.reason)
         errors.append(degrees(solution.direction, light))
@@ -48,7 +48,7 @@ def test_positions_are_found_in_metres(estimators, scene, camera, vase):
         image, pose, light = scene(seed, "point", roughness=0.8)
         solution = estimators["point"].estimate(image, camera, pose)
         assert degrees(solution.position - solution.object_center, solution.direction) < 1e-3
-        assert np.allclose(solution.history[-1] - solution.history[-1], 0) and solution.history.shape == (8, 3)
+        assert np.allclose(solution.history[-1] - solution.history[-1], 0) and solution.history.shape == (9, 3)
         errors.append(np.linalg.norm(solution.position - light) / vase.diameter)
     assert np.median(errors) < 0.3
 
@@ -181,7 +181,7 @@ def test_the_sphere_is_brightest_where_the_highlight_must_be(estimators, scene, 
         half = solution.direction + [0.0, 0.0, -1.0]
         assert degrees(normal, half) < 20.0
         assert not np.array_equal(picture, chrome_sphere(solution, 200, stage=0)) or seed > 0
-    for arguments in ({"size": 8}, {"stage": 8}, {"stage": -9}):
+    for arguments in ({"size": 8}, {"stage": 9}, {"stage": -10}):
         with pytest.raises(ConfigError):
             chrome_sphere(solution, **arguments)
 

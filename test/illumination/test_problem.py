@@ -20,6 +20,7 @@ from dfips_ros.tasks.illumination.problem import (
     light_axes,
     load_solver,
     make_solver,
+    refine,
 )
 from dfips_ros.tasks.illumination.training_recipe import LightTrainingConfig, train
 
@@ -77,6 +78,31 @@ def test_untrained_stages_already_lower_the_residual(batch):
     assert solution.residual_norms[:, -1].mean() < 0.6 * solution.residual_norms[:, 0].mean()
     first, last = (light_error(x[:, :3], truth["estimate"][:, :3], model.point) for x in solution.history[:: 7])
     assert last.median() < first.median()
+
+
+def test_refinement_keeps_the_best_candidates_and_lowers_their_residuals(batch):
+    """What misleads the stages does not mislead the plain steps beside them."""
+    model, (observation, initial, truth) = batch
+    turned = initial * torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    starts = torch.stack([initial, turned, truth["estimate"]], dim=1).flatten(0, 1)
+    repeated = observation[torch.arange(16).repeat_interleave(3)]
+    feedback, solver = ShadingFeedback(model.point), make_solver(model).eval()
+    solution = solver.estimate(repeated, starts)
+    refined = refine(solver, repeated, observation, solution)
+    assert refined.estimates.shape == (16, 6, 8) and refined.history.shape == (16, 6, 8, 8)
+    before = refined.history_norms.min(2).values
+    assert (refined.norms <= before + 1e-6).all() and (before.unflatten(1, (2, 3)).diff(dim=2) >= 0).all()
+    assert torch.allclose(before[:, 0], solution.residual_norms.min(1).values.reshape(16, 3).amin(1))
+    rows, best = torch.arange(16), refined.best
+    assert (refined.norms[rows, best] <= refined.norms.amin(1) / 0.994).all()
+    assert (refined.norms[rows, best] <= refined.norms[:, :3].amin(1)).all()
+    found = feedback(observation, refined.estimates[rows, best]).residual_norm
+    assert torch.allclose(found, refined.norms[rows, best], atol=1e-5)
+
+    unmoved = solver.estimate(repeated, starts, 0)
+    stuck = type(solution)(unmoved.estimate, unmoved.history * 8, unmoved.residual_norms.expand(-1, 8))
+    rescued = refine(solver, repeated, observation, stuck)
+    assert rescued.norms[rows, rescued.best].mean() < 0.6 * unmoved.residual_norms.reshape(16, 3)[:, :2].amin(1).mean()
 
 
 def test_least_squares_finds_matt_lights_on_a_ball():

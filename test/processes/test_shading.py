@@ -10,8 +10,9 @@ import trimesh
 from dfips_ros.geometry import make_pose, random_rotations
 from dfips_ros.processes.mesh import Mesh
 from dfips_ros.processes.rasterizer import PackedMeshes, rasterize_numpy
-from dfips_ros.processes.shading import ESTIMATE_SIZE, LOWER, UPPER, image_jacobian, image_values
+from dfips_ros.processes.shading import ESTIMATE_SIZE, LOWER, UPPER, image_values
 from dfips_ros.processes.shading_geometry import draw_geometry, pixel_rays, shading_mesh
+from dfips_ros.processes.shading_jacobian import autograd_jacobian, image_jacobian
 from dfips_ros.processes.shading_pyrender import PyrenderShading
 from dfips_ros.processes.shading_search import search_lights
 
@@ -89,6 +90,20 @@ def test_jacobian_is_the_slope(objects, point):
         close = torch.isclose(jacobian[..., i], slope, rtol=1e-3, atol=1e-5)
         assert close.float().mean() > 0.98  # the shader clamps: a few points sit on a kink
     assert torch.equal(values, image_values(x, *geometry, limit, point))
+
+
+@KINDS
+def test_compiled_derivatives_are_those_of_autograd(objects, point):
+    rng = np.random.default_rng(6)
+    _, position, normal, view = seen_points(objects[1], make_pose(np.eye(3), np.array([0.0, 0.0, 3.0])))
+    for limit in (9.0, 0.6):
+        x = torch.cat([random_estimate(rng, point) for _ in range(8)])
+        geometry = [a.expand(8, -1, -1) for a in (position, normal, view)]
+        arguments = (x, *geometry, torch.full((8,), limit), point)
+        for compiled, automatic in zip(image_jacobian(*arguments), autograd_jacobian(*arguments), strict=True):
+            assert compiled.abs().max() > 0.1
+            close = torch.isclose(compiled, automatic, rtol=1e-3, atol=2e-3)
+            assert close.float().mean() > 0.999  # a few points sit on a kink
 
 
 @KINDS

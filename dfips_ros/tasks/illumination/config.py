@@ -20,7 +20,8 @@ class IlluminationConfig:
     Attributes:
         kind: ``directional`` or ``point``.
         crop_size: side of the picture of the object that pixels are taken from.
-        pixels: how many of the object's pixels are compared.
+        pixels: how many of the object's pixels the stages compare.
+        fine_pixels: how many the refinement after the last stage compares.
         width: hidden width of a stage.
         solver: how the stages are unrolled.
     """
@@ -28,6 +29,7 @@ class IlluminationConfig:
     kind: str = "directional"
     crop_size: int = 128
     pixels: int = 128
+    fine_pixels: int = 512
     width: int = 64
     solver: SolverConfig = field(default_factory=lambda: SolverConfig(num_stages=7))
 
@@ -35,6 +37,7 @@ class IlluminationConfig:
         check_choice("kind", self.kind, KINDS)
         check_range("crop_size", self.crop_size, 32, 512)
         check_range("pixels", self.pixels, 32, 4096)
+        check_range("fine_pixels", self.fine_pixels, 32, 16_384)
         check_range("width", self.width, 8, 1024)
 
     @property

@@ -28,7 +28,8 @@ class ObjectView:
     """What one image shows of the object.
 
     Attributes:
-        observation: of one element.
+        observation: of one element; what the stages compare.
+        fine: the same with more pixels, for the refinement.
         R_virtual_camera: (3, 3), maps optical coordinates of the camera to those of the crop.
         pose: (4, 4) of the normalised mesh (diameter one, center at the origin) in the crop's frame.
         camera_matrix: (3, 3) of the crop.
@@ -41,6 +42,7 @@ class ObjectView:
     """
 
     observation: LightObservation
+    fine: LightObservation
     R_virtual_camera: np.ndarray
     pose: np.ndarray
     camera_matrix: np.ndarray
@@ -115,6 +117,7 @@ def look_at_object(
     shading: ShadingMesh,
     size: int,
     pixels: int,
+    fine_pixels: int,
     mask: object = None,
 ) -> ObjectView:
     """Find the object's pixels and what each of them shows.
@@ -126,7 +129,8 @@ def look_at_object(
         mesh: the object.
         shading: the same, normalised.
         size: side of the crop.
-        pixels: how many to compare.
+        pixels: how many the stages compare.
+        fine_pixels: how many the refinement compares.
         mask: (H, W), non-zero where the object is seen; None for all of it.
 
     Raises:
@@ -171,15 +175,20 @@ def look_at_object(
         raise InputError(f"image: the object is black (level {level:.3f} of 1). It is under-exposed: expose longer.")
     if saturated > 0.98:
         raise InputError(f"image: {100 * saturated:.0f} % of the object's pixels are saturated. Expose shorter.")
-    chosen, weight = sample_pixels(values, pixels)
-    where = np.flatnonzero(usable)[chosen[0].numpy()]
-    points = torch.from_numpy(position.reshape(-1, 3)[where])[None]
-    normals = torch.from_numpy(normal.reshape(-1, 3)[where])[None]
+
+    def compared(count: int) -> LightObservation:
+        chosen, weight = sample_pixels(values, count)
+        where = np.flatnonzero(usable)[chosen[0].numpy()]
+        points = torch.from_numpy(position.reshape(-1, 3)[where])[None]
+        normals = torch.from_numpy(normal.reshape(-1, 3)[where])[None]
+        return LightObservation(
+            values.gather(1, chosen) / scale[:, None], points, normals,
+            view_vectors(points, torch.tensor([depth], dtype=torch.float32)), weight, 1.0 / scale, scale,
+            torch.zeros(1, dtype=torch.long), torch.from_numpy(where)[None],
+        )  # fmt: skip
+
     linear = (colors**2.2).mean(axis=0)
-    observation = LightObservation(
-        values.gather(1, chosen) / scale[:, None], points, normals,
-        view_vectors(points, torch.tensor([depth], dtype=torch.float32)), weight, 1.0 / scale, scale,
-        torch.zeros(1, dtype=torch.long), torch.from_numpy(where)[None],
-    )  # fmt: skip
     tint = linear / max(float(linear.max()), 1e-6)
-    return ObjectView(observation, turn, virtual, camera, crop, usable, center, tint, saturated, level)
+    return ObjectView(
+        compared(pixels), compared(fine_pixels), turn, virtual, camera, crop, usable, center, tint, saturated, level
+    )  # fmt: skip

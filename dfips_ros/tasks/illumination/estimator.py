@@ -18,7 +18,14 @@ from ...processes.shading_pyrender import PyrenderShading
 from ...solver import FeedbackSolver, Solution, pick_device
 from .config import KINDS
 from .crop import ObjectView, look_at_object
-from .problem import LightObservation, PyrenderFeedback, load_solver, search_starts
+from .problem import (
+    LightObservation,
+    PyrenderFeedback,
+    RefinedLights,
+    load_solver,
+    refine,
+    search_starts,
+)  # fmt: skip
 from .solution import IlluminationSolution
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
@@ -76,7 +83,8 @@ class IlluminationEstimator:
             process: forward process that is compared with the image at each stage: ``compiled`` (ours, pyrender's
                 shading equation) or ``pyrender`` (the renderer itself, slower).
             scale: factor from the unit of the mesh file to metres.
-            starts: how many initial lights are refined; the one with the smallest residual is returned.
+            starts: how many initial lights go through the stages, and through plain Gauss-Newton steps. The three with
+                the smallest residuals of each are refined on more pixels, and the best of these is returned.
 
         Raises:
             MeshError: the mesh cannot be used.
@@ -123,20 +131,27 @@ class IlluminationEstimator:
         """The object's pixels and the surface that each of them shows; arguments as of :meth:`estimate`."""
         return look_at_object(
             image, camera_matrix, T_camera_object, self.mesh, self.shading, self.config.crop_size, self.config.pixels,
-            mask,
+            self.config.fine_pixels, mask,
         )  # fmt: skip
 
     def solve(self, view: ObjectView, num_stages: int | None = None) -> Solution:
-        """Unroll the stages from all starts, the batch; estimates are in the crop's frame, see ``LightObservation``."""
-        observation = view.observation.to(self.device)
-        initial = search_starts(observation, self.config.point, self.starts)[0]
-        repeated = observation[torch.zeros(len(initial), dtype=torch.long, device=self.device)]
-        solver = self.solver
-        if self.process == "pyrender":
-            solver = self._with_pyrender(view)
-        return solver.estimate(repeated, initial, num_stages)
+        """Unroll the stages from all starts, the batch, without the refinement on more pixels.
 
-    def _with_pyrender(self, view: ObjectView) -> FeedbackSolver:
+        Estimates are in the crop's frame, see ``LightObservation``.
+        """
+        initial = search_starts(view.observation.to(self.device), self.config.point, self.starts)[0]
+        return self._solver_for(view).estimate(self._repeated(view), initial, num_stages)
+
+    def refine(self, view: ObjectView, solution: Solution) -> RefinedLights:
+        """Refine what :meth:`solve` found, a batch of one picture."""
+        return refine(self._solver_for(view), self._repeated(view), view.fine.to(self.device), solution)
+
+    def _repeated(self, view: ObjectView) -> LightObservation:
+        return view.observation.to(self.device)[torch.zeros(self.starts, dtype=torch.long, device=self.device)]
+
+    def _solver_for(self, view: ObjectView) -> FeedbackSolver:
+        if self.process == "compiled":
+            return self.solver
         size = self.config.crop_size
         scene = PyrenderShading(self.shading, view.pose, view.camera_matrix, (size, size))
         feedback = PyrenderFeedback(self.config.point, [scene])
@@ -145,12 +160,14 @@ class IlluminationEstimator:
         return solver.eval()
 
     def _answer(self, view: ObjectView, solution: Solution, start: float) -> IlluminationSolution:
-        final = solution.residual_norms.min(1).values
-        best = int(final.argmin())
+        refined = self.refine(view, solution)
+        estimates, norms = refined.estimates[0].cpu(), refined.norms[0].cpu()
+        best = int(refined.best[0])
         level = view.level
         back = view.R_virtual_camera.T
-        lights = torch.stack([x[best, :3] for x in solution.history]).cpu().double().numpy() @ back.T
-        x = solution.estimate[best].cpu().double().numpy()
+        stages = refined.history[0, best, :, :3].cpu()
+        lights = torch.cat([stages, estimates[best : best + 1, :3]]).double().numpy() @ back.T
+        x = estimates[best].double().numpy()
         light = back @ x[:3]
         direction = light / np.linalg.norm(light)
         exposure = level**GAMMA
@@ -158,16 +175,17 @@ class IlluminationEstimator:
         if self.config.point:
             position = view.center + self.mesh.diameter * light
             history = view.center + self.mesh.diameter * lights
-        spread = self._direction_std_deg(view.observation, solution.estimate[best : best + 1].cpu())
+        spread = self._direction_std_deg(view.observation, estimates[best : best + 1])
         return IlluminationSolution(
             kind=self.kind, direction=direction, position=position,
             intensity=float(np.exp(x[LOG_INTENSITY])) * exposure,
             ambient=float(x[AMBIENT]) * exposure / max(float(x[ALBEDO]), 1e-6),
             albedo=float(x[ALBEDO]) * view.tint.astype(np.float64), roughness=float(x[ROUGHNESS]),
             metallic=float(x[METALLIC]),
-            residual_norms=tuple(float(v) * level for v in solution.residual_norms[best]), history=history,
+            residual_norms=tuple(float(v) * level for v in (*refined.history_norms[0, best], norms[best])),
+            history=history,
             object_center=view.center, object_diameter=self.mesh.diameter, direction_std_deg=spread,
-            pixels=int(view.seen.sum()), reason=self._doubt(view, solution, best, spread),
+            pixels=int(view.seen.sum()), reason=self._doubt(view, estimates, norms, best, spread),
             solve_time=time.perf_counter() - start,
         )  # fmt: skip
 
@@ -181,9 +199,8 @@ class IlluminationEstimator:
         covariance = torch.linalg.inv(matrix)[:2, :2]
         return float(np.rad2deg(np.sqrt(float(torch.linalg.eigvalsh(covariance)[-1]))))
 
-    def _doubt(self, view: ObjectView, solution: Solution, best: int, spread: float) -> str:
+    def _doubt(self, view: ObjectView, estimates: Tensor, norms: Tensor, best: int, spread: float) -> str:
         reasons = []
-        norms = solution.residual_norms.min(1).values
         if view.saturated > MUCH_SATURATED:
             reasons.append(f"{100 * view.saturated:.0f} % of the object's pixels are saturated")
         if view.level < DARK:
@@ -192,7 +209,7 @@ class IlluminationEstimator:
             reasons.append(f"no light explains the image well (residual {float(norms[best]) * view.level:.3f})")
         if spread > WIDE_DEG:
             reasons.append(f"too few differently turned surfaces are seen (direction +- {spread:.0f} degrees)")
-        lights = torch.nn.functional.normalize(solution.estimate[:, :3], dim=1)
+        lights = torch.nn.functional.normalize(estimates[:, :3], dim=1)
         apart = torch.rad2deg(torch.acos((lights @ lights[best]).clamp(-1.0, 1.0)))
         rivals = (apart > ALTERNATIVE_DEG) & (norms <= ALTERNATIVE_GROWTH * norms[best] + 1e-3)
         if bool(rivals.any()):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError, DfipsError
-from ...networks.light_gauss_newton import LightGaussNewtonStage
+from ...networks.light_gauss_newton import GaussNewtonStep, LightGaussNewtonStage
 from ...processes.shading import (
     ALBEDO,
     AMBIENT,
@@ -23,9 +23,9 @@ from ...processes.shading import (
     METALLIC,
     ROUGHNESS,
     UPPER,
-    image_jacobian,
     light_vectors,
 )  # fmt: skip
+from ...processes.shading_jacobian import image_jacobian
 from ...processes.shading_pyrender import PyrenderShading
 from ...processes.shading_search import search_lights
 from ...solver import (
@@ -33,6 +33,8 @@ from ...solver import (
     FeedbackFeatures,
     FeedbackSolver,
     JointBoxSpace,
+    Solution,
+    SolverConfig,
     SphereSpace,
     load_checkpoint,
 )  # fmt: skip
@@ -45,6 +47,8 @@ CONTEXT_FEATURES = 9
 MATERIAL_LOSS = 0.05
 NEAR_LOSS = 0.2
 NEAR = 0.05  # unit directions, or diameters
+REFINED, REFINING_STEPS = 3, 6
+EQUAL = 0.005  # of a residual norm: what two candidates may differ by and explain a picture equally
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,67 @@ def make_solver(config: IlluminationConfig, feedback: ShadingFeedback | None = N
         return LightGaussNewtonStage(ROW_FEATURES[point], CONTEXT_FEATURES, light, 5, config.width)
 
     return FeedbackSolver(feedback or ShadingFeedback(point), LightSpace(point), make_stage, config.solver)
+
+
+@dataclass(frozen=True)
+class RefinedLights:
+    """The best candidates of each of B pictures, refined: K of the stages, then K of the plain steps.
+
+    Attributes:
+        estimates: (B, 2 K, 8).
+        norms: (B, 2 K) their residual norms on the pixels that they were refined on.
+        history: (B, 2 K, T + 1, 8) estimates before the first stage and after each, before the refinement.
+        history_norms: (B, 2 K, T + 1) residual norms of these, on the pixels that the stages compare.
+    """
+
+    estimates: Tensor
+    norms: Tensor
+    history: Tensor
+    history_norms: Tensor
+
+    @property
+    def best(self) -> Tensor:
+        """(B,) the candidate with the smallest residual; of nearly equal ones, one of the stages."""
+        least = self.norms.unflatten(1, (2, -1)).min(2)
+        plain = least.values[:, 1] < (1.0 - EQUAL) * least.values[:, 0]
+        return torch.where(plain, self.norms.shape[1] // 2 + least.indices[:, 1], least.indices[:, 0])
+
+
+def refine(
+    solver: FeedbackSolver, observation: LightObservation, fine: LightObservation, solution: Solution
+) -> RefinedLights:
+    """The best candidates after a few plain Gauss-Newton steps on more pixels: noise averages out.
+
+    Candidates are what the stages made of S starts, and what as many plain steps make of the same starts: the residual
+    says which is right where a picture misleads one of the two.
+
+    Args:
+        solver: whose stages made the solution; its feedback compares.
+        observation: (B S) pictures as the stages saw them, each repeated for its S starts.
+        fine: (B) the same pictures with more pixels.
+        solution: of B S starts.
+    """
+    light = 3 if solver.space.point else 2  # type: ignore[attr-defined]
+    rows = torch.arange(len(fine), device=solution.estimate.device)[:, None]
+
+    def plain(steps: int) -> FeedbackSolver:
+        config = SolverConfig(steps, shared_weights=True)
+        return FeedbackSolver(solver.feedback, solver.space, lambda: GaussNewtonStep(light), config).eval()
+
+    def kept(found: Solution) -> tuple[Tensor, Tensor, Tensor]:
+        """Estimates, history and its norms of the best few of each picture."""
+        norms = found.residual_norms.unflatten(0, (len(fine), -1))
+        best = norms.min(2).values.argsort(dim=1)[:, :REFINED]
+        history = torch.stack(found.history, dim=1).unflatten(0, (len(fine), -1))
+        return found.estimate.unflatten(0, (len(fine), -1))[rows, best], history[rows, best], norms[rows, best]
+
+    other = plain(len(solution.history) - 1).estimate(observation, solution.history[0])
+    parts = zip(kept(solution), kept(other), strict=True)
+    estimates, history, norms = (torch.cat(pair, dim=1) for pair in parts)
+    repeated = fine[rows.expand(estimates.shape[:2]).flatten()]
+    refined = plain(REFINING_STEPS).estimate(repeated, estimates.flatten(0, 1))
+    final = refined.residual_norms.min(1).values.reshape(estimates.shape[:2])
+    return RefinedLights(refined.estimate.reshape(estimates.shape), final, history, norms)
 
 
 def load_solver(path: str | Path, kind: str | None = None) -> tuple[FeedbackSolver, IlluminationConfig, Checkpoint]:

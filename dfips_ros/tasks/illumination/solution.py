@@ -32,8 +32,9 @@ class IlluminationSolution:
         roughness: of the material, 0 to 1.
         metallic: of the material, 0 to 1.
         residual_norms: root mean square of simulated - observed over the object's pixels (image values 0 to 1), before
-            the first stage and after each.
-        history: (T+1, 3) float64 light directions (directional) or positions in metres (point), the initial one first.
+            the first stage, after each, and after the refinement.
+        history: (T+2, 3) float64 light directions (directional) or positions in metres (point), the initial one first,
+            the answer last.
         object_center: (3,) metres, center of the object in the camera's optical frame.
         object_diameter: metres.
         direction_std_deg: standard deviation of the direction that the residual and its derivatives tell, degrees;
