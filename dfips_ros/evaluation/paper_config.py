@@ -175,5 +175,7 @@ class Workspace:
         return Journal(self.work / "journal.jsonl", {"journal": "of the paper's tables and figures", "version": 1})
 
     def provenance_columns(self) -> dict[str, Any]:
-        """Configuration, seed, commit and machine."""
-        return {"config": json.dumps(asdict(self.config)), "seed": self.config.seed, **self.provenance}
+        """Configuration (of mesh files without the folders of this machine), seed, commit and machine."""
+        named = [entry.partition("=") for entry in self.config.meshes]
+        config = {**asdict(self.config), "meshes": [f"{name}={Path(path).name}" for name, _, path in named]}
+        return {"config": json.dumps(config), "seed": self.config.seed, **self.provenance}

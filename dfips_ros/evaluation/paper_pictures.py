@@ -55,8 +55,9 @@ def plot_cumulative(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], path: P
             axis.step(ordered, share, where="post", color=colour, linewidth=1.5, label=name)
         for percent in (90, 95, 99):
             axis.axhline(percent, color="#888888", linewidth=0.7, linestyle=":")
-            place = {"transform": axis.get_yaxis_transform(), "va": "center", "ha": "left", "backgroundcolor": "white"}
-            axis.text(0.01, percent, f"{percent}%", fontsize=7, color="#555555", **place)
+            place = {"transform": axis.get_yaxis_transform(), "va": "center", "ha": "left"}
+            place["bbox"] = {"fc": "white", "ec": "none", "pad": 1}
+            axis.text(0.02, percent, f"{percent}%", fontsize=7, color="#555555", **place)
         axis.set(xscale="log", xlabel=label, ylim=(0, 101))
         axis.grid(True, color="#e8e8e8", linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
