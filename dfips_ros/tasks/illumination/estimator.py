@@ -83,8 +83,8 @@ class IlluminationEstimator:
             process: forward process that is compared with the image at each stage: ``compiled`` (ours, pyrender's
                 shading equation) or ``pyrender`` (the renderer itself, slower).
             scale: factor from the unit of the mesh file to metres.
-            starts: how many initial lights go through the stages, and through plain Gauss-Newton steps. The three with
-                the smallest residuals of each are refined on more pixels, and the best of these is returned.
+            starts: how many initial lights go through the stages, and of a directional light through plain Gauss-Newton
+                steps. The three with the smallest residuals of each are refined on more pixels; the best is returned.
 
         Raises:
             MeshError: the mesh cannot be used.

@@ -268,26 +268,28 @@ def make_solver(config: IlluminationConfig, feedback: ShadingFeedback | None = N
 
 @dataclass(frozen=True)
 class RefinedLights:
-    """The best candidates of each of B pictures, refined: K of the stages, then K of the plain steps.
+    """The M best candidates of each of B pictures, refined: first those of the stages, then those of the plain steps.
 
     Attributes:
-        estimates: (B, 2 K, 8).
-        norms: (B, 2 K) their residual norms on the pixels that they were refined on.
-        history: (B, 2 K, T + 1, 8) estimates before the first stage and after each, before the refinement.
-        history_norms: (B, 2 K, T + 1) residual norms of these, on the pixels that the stages compare.
+        estimates: (B, M, 8).
+        norms: (B, M) their residual norms on the pixels that they were refined on.
+        history: (B, M, T + 1, 8) estimates before the first stage and after each, before the refinement.
+        history_norms: (B, M, T + 1) residual norms of these, on the pixels that the stages compare.
+        of_stages: how many are of the stages.
     """
 
     estimates: Tensor
     norms: Tensor
     history: Tensor
     history_norms: Tensor
+    of_stages: int
 
     @property
     def best(self) -> Tensor:
         """(B,) the candidate with the smallest residual; of nearly equal ones, one of the stages."""
-        least = self.norms.unflatten(1, (2, -1)).min(2)
-        plain = least.values[:, 1] < (1.0 - EQUAL) * least.values[:, 0]
-        return torch.where(plain, self.norms.shape[1] // 2 + least.indices[:, 1], least.indices[:, 0])
+        handicap = torch.ones_like(self.norms)
+        handicap[:, self.of_stages :] += EQUAL
+        return (handicap * self.norms).argmin(1)
 
 
 def refine(
@@ -295,8 +297,9 @@ def refine(
 ) -> RefinedLights:
     """The best candidates after a few plain Gauss-Newton steps on more pixels: noise averages out.
 
-    Candidates are what the stages made of S starts, and what as many plain steps make of the same starts: the residual
-    says which is right where a picture misleads one of the two.
+    Candidates are what the stages made of S starts and, for a directional light, what as many plain steps make of the
+    same starts: the residual says which is right where a picture misleads one of the two. For a point light these
+    brought nothing.
 
     Args:
         solver: whose stages made the solution; its feedback compares.
@@ -304,7 +307,8 @@ def refine(
         fine: (B) the same pictures with more pixels.
         solution: of B S starts.
     """
-    light = 3 if solver.space.point else 2  # type: ignore[attr-defined]
+    point: bool = solver.space.point  # type: ignore[attr-defined]
+    light = 3 if point else 2
     rows = torch.arange(len(fine), device=solution.estimate.device)[:, None]
 
     def plain(steps: int) -> FeedbackSolver:
@@ -318,13 +322,14 @@ def refine(
         history = torch.stack(found.history, dim=1).unflatten(0, (len(fine), -1))
         return found.estimate.unflatten(0, (len(fine), -1))[rows, best], history[rows, best], norms[rows, best]
 
-    other = plain(len(solution.history) - 1).estimate(observation, solution.history[0])
-    parts = zip(kept(solution), kept(other), strict=True)
-    estimates, history, norms = (torch.cat(pair, dim=1) for pair in parts)
+    found = [kept(solution)]
+    if not point:
+        found.append(kept(plain(len(solution.history) - 1).estimate(observation, solution.history[0])))
+    estimates, history, norms = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
     repeated = fine[rows.expand(estimates.shape[:2]).flatten()]
     refined = plain(REFINING_STEPS).estimate(repeated, estimates.flatten(0, 1))
     final = refined.residual_norms.min(1).values.reshape(estimates.shape[:2])
-    return RefinedLights(refined.estimate.reshape(estimates.shape), final, history, norms)
+    return RefinedLights(refined.estimate.reshape(estimates.shape), final, history, norms, found[0][0].shape[1])
 
 
 def load_solver(path: str | Path, kind: str | None = None) -> tuple[FeedbackSolver, IlluminationConfig, Checkpoint]:
