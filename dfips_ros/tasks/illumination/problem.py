@@ -145,20 +145,34 @@ class ShadingFeedback:
         """Image values (B, N) of the forward process; ``compiled`` are those of our own shading."""
         return compiled
 
-    def __call__(self, observation: LightObservation, estimate: Tensor) -> FeedbackFeatures:
-        """Compare f(estimate) with the observation; estimate (B, 8)."""
+    def plain(self, observation: LightObservation, estimate: Tensor) -> FeedbackFeatures:
+        """Compare f(estimate) with the observation, without what only a network needs; estimate (B, 8)."""
+        return self._compare(observation, estimate)[0]
+
+    def _compare(self, observation: LightObservation, estimate: Tensor) -> tuple[FeedbackFeatures, Tensor]:
+        """Residual, its derivatives in the axes of the light, and the simulated values (B, N)."""
         o, point = observation, self.point
         compiled, jacobian = image_jacobian(estimate, o.position, o.normal, o.view, o.limit, point)
         simulated = self.simulated(o, estimate, compiled)
         residual = simulated - o.values
         norm = ((o.weight * residual.square()).mean(1)).sqrt()
         axes = light_axes(estimate[:, :3])
-        unit, _ = light_vectors(estimate[:, None, :3], o.position, point)
-        half = unit + o.view
-        half = half / torch.linalg.vector_norm(half, dim=-1, keepdim=True).clamp_min(1e-6)
         scale = torch.linalg.vector_norm(estimate[:, :3], dim=1)
         of_light = jacobian[..., :3] @ axes * scale[:, None, None]
         local = torch.cat([of_light[..., : 3 if point else 2], jacobian[..., MATERIAL]], dim=-1)
+        inputs = {"jacobian": local, "residual": residual, "weight": o.weight, "axes": axes}
+        return FeedbackFeatures(inputs, norm), simulated
+
+    def __call__(self, observation: LightObservation, estimate: Tensor) -> FeedbackFeatures:
+        """Compare f(estimate) with the observation; estimate (B, 8)."""
+        o = observation
+        compared, simulated = self._compare(o, estimate)
+        residual, local, axes = (compared.inputs[name] for name in ("residual", "jacobian", "axes"))
+        norm = compared.residual_norm
+        unit, _ = light_vectors(estimate[:, None, :3], o.position, self.point)
+        half = unit + o.view
+        half = half / torch.linalg.vector_norm(half, dim=-1, keepdim=True).clamp_min(1e-6)
+        scale = torch.linalg.vector_norm(estimate[:, :3], dim=1)
         limit = o.limit[:, None]
         saturated = (o.values >= 0.985 * limit).to(residual.dtype)
         rows = torch.cat(
@@ -177,10 +191,7 @@ class ShadingFeedback:
         context = torch.cat(
             [material, axes[:, 2:, 2], torch.log(scale)[:, None], norm[:, None] * 5.0, o.limit[:, None] - 1.0], dim=1
         )
-        inputs = {
-            "rows": rows, "jacobian": local, "residual": residual, "weight": o.weight, "context": context, "axes": axes
-        }  # fmt: skip
-        return FeedbackFeatures(inputs, norm)
+        return FeedbackFeatures({**compared.inputs, "rows": rows, "context": context}, norm)
 
 
 class PyrenderFeedback(ShadingFeedback):
@@ -307,13 +318,14 @@ def refine(
         fine: (B) the same pictures with more pixels.
         solution: of B S starts.
     """
-    point: bool = solver.space.point  # type: ignore[attr-defined]
+    feedback: ShadingFeedback = solver.feedback  # type: ignore[assignment]
+    point = feedback.point
     light = 3 if point else 2
     rows = torch.arange(len(fine), device=solution.estimate.device)[:, None]
 
     def plain(steps: int) -> FeedbackSolver:
         config = SolverConfig(steps, shared_weights=True)
-        return FeedbackSolver(solver.feedback, solver.space, lambda: GaussNewtonStep(light), config).eval()
+        return FeedbackSolver(feedback.plain, solver.space, lambda: GaussNewtonStep(light), config).eval()
 
     def kept(found: Solution) -> tuple[Tensor, Tensor, Tensor]:
         """Estimates, history and its norms of the best few of each picture."""
