@@ -45,6 +45,17 @@ def bracket(bracket_solid):
     return Mesh("bracket", bracket_solid.vertices, bracket_solid.faces)
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """Small tensors on several threads only wait for each other, most of all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def camera_matrix():
     """A 640x480 pinhole camera."""

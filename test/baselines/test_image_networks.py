@@ -49,13 +49,7 @@ def make(name, meshes):
     }[name]().eval()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small convolutions only wait for each other on several threads, the more so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def features_seen(solver, observation, initial):

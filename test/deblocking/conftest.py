@@ -6,17 +6,12 @@ import io
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def one_thread(one_torch_thread):
+    """All tests here have small tensors."""
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,7 @@ CAMERA = np.array([[190.0, 0.0, 47.5], [0.0, 190.0, 47.5], [0.0, 0.0, 1.0]])
 SMALL = replace(NO_RETRY, refine=GaussNewtonConfig(iterations=2, attempts=1), refine_size=96)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def test_the_solver_on_a_device_is_taken_apart(bracket):

@@ -42,13 +42,7 @@ CONFIGS = {
 COUNT, STAGES = 6, 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors on several threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

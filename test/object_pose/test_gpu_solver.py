@@ -36,13 +36,7 @@ REFINE = GaussNewtonConfig(iterations=4, attempts=2, damping=1e-3, robust_pixels
 CONFIG = EstimatorConfig(retry_angle_deg=0.0, refine=REFINE, refine_size=96)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors on several threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

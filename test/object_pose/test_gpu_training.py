@@ -37,13 +37,7 @@ MODEL = ObjectPoseConfig(crop_size=64)
 COUNT, BATCHES = 96, 16
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors on several threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
