@@ -122,8 +122,9 @@ class DeepImagePrior:
         c = self.config
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(c.seed)
-            network = _Hourglass(c).to(plane.device)
-            fixed = torch.rand(1, c.inputs, *plane.shape[2:]).to(plane.device) * 0.1
+            last = torch.channels_last  # saves a third of the time
+            network = _Hourglass(c).to(plane.device).to(memory_format=last)  # type: ignore[call-overload]
+            fixed = torch.rand(1, c.inputs, *plane.shape[2:]).to(plane.device).contiguous(memory_format=last) * 0.1
             optimizer = torch.optim.Adam(network.parameters(), lr=c.learning_rate)
             target, mean = plane.clone(), torch.zeros_like(plane)
             for _ in range(c.iterations):

@@ -17,6 +17,7 @@ images of each set at the lowest quality, and all others a second row over just 
 examples:
   dfips evaluate deblocking --sets BSD68=data/BSD68 LIVE1=data/LIVE1 classic5=data/classic5
   dfips evaluate deblocking --sets LIVE1=data/LIVE1 --quality 10 --methods jpeg ours dncnn --dncnn dncnn.safetensors
+  dfips evaluate deblocking --sets LIVE1=data/LIVE1 --quality 10 --methods ours dip --journal out/dip.jsonl
 Then: dfips table out/evaluate/deblocking.csv
 """
 
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dncnn3", type=Path, metavar="FILE", help="the published DnCNN3.mat (needs h5py)")
     parser.add_argument("--slow-images", type=int, default=2, metavar="N", help="images of each set for dip (2)")
     parser.add_argument("--dip-iterations", type=int, default=2400, metavar="N", help="of dip (2400)")
+    parser.add_argument("--journal", type=Path, metavar="FILE",
+                        help="keeps dip's figures of each image, to go on with or for other weights")  # fmt: skip
     parser.add_argument("--cited", action="store_true", help="published figures of peers, too (classic5, LIVE1)")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER",
                         help="write crops side by side, one picture per set: input, DnCNN, ours, truth")  # fmt: skip
@@ -62,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     provenance = {"commit": commit() or "unknown", "machine": machine_line(describe_machine())}
     rows = evaluate_deblocking(
         sets, options.quality, options.methods, options.weights, options.dncnn, options.dncnn3, options.slow_images,
-        options.dip_iterations, provenance, options.quiet, options.cited,
+        options.dip_iterations, provenance, options.quiet, options.cited, options.journal,
     )  # fmt: skip
     write_rows(options.out, rows)
     if options.pictures:

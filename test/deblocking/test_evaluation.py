@@ -43,6 +43,20 @@ def test_slow_methods_get_a_subset_and_all_others_a_row_over_it(folder):
     ]  # fmt: skip
 
 
+def test_a_journal_keeps_the_slow_figures_of_the_very_same_jpegs(folder, tmp_path, monkeypatch):
+    def evaluate(quality: int, iterations: int = 2) -> list[dict]:
+        return evaluate_deblocking({"own": folder}, (quality,), ("dip",), slow_images=1, dip_iterations=iterations,
+                                   quiet=True, journal=tmp_path / "dip.jsonl")  # fmt: skip
+
+    before = evaluate(10)
+    monkeypatch.setattr(DeepImagePrior, "estimate", lambda *_: pytest.fail("The journal has it."))
+    assert evaluate(10) == before  # the time that it took, too
+    with pytest.raises(pytest.fail.Exception):
+        evaluate(20)
+    with pytest.raises(ConfigError, match="belongs to another evaluation"):
+        evaluate(10, iterations=3)
+
+
 def test_published_figures_stand_beside_those_of_the_same_images_only(folder, tmp_path):
     for file in sorted(folder.iterdir())[:5]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
