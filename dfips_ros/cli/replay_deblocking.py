@@ -111,7 +111,7 @@ class DeblockingReplay:
         from .replay_run import Output
 
         stamp = nanoseconds_from_stamp(message.header.stamp)
-        if self._stream.receive(1e-9 * stamp, 1e-9 * time) is Arrival.LATE and stamp > 0:
+        if self._stream.receive(1e-9 * stamp if stamp else None, 1e-9 * time) is Arrival.LATE:
             self.late += 1
             return ()
         self.pictures.append(Picture(stamp or time, None))

@@ -190,8 +190,9 @@ class IkReplay:
         from ..messages.stream import Arrival
         from .replay_run import Output
 
-        stamp = nanoseconds_from_stamp(message.header.stamp) or time
-        if self._stream.receive(1e-9 * stamp, 1e-9 * time) is Arrival.LATE:
+        own = nanoseconds_from_stamp(message.header.stamp)
+        stamp = own or time
+        if self._stream.receive(1e-9 * own if own else None, 1e-9 * time) is Arrival.LATE:
             self.late += 1
             return
         pose = make("geometry_msgs/msg/Pose", position=make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),

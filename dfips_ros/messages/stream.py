@@ -41,18 +41,21 @@ class MaskStream:
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._periods: deque[float] = deque(maxlen=WINDOW)
 
-    def receive(self, stamp: float, arrival: float, sequence: int | None = None) -> Arrival:
-        """Take note of a mask. ``sequence``: the publisher's message counter, None where unknown."""
+    def receive(self, stamp: float | None, arrival: float, sequence: int | None = None) -> Arrival:
+        """Take note of a mask; one without a stamp (None) is never late.
+
+        ``sequence``: the publisher's message counter, None where unknown.
+        """
         self.received += 1
         self._arrivals.append(arrival)
-        gap = None if self._stamp is None else stamp - self._stamp
+        gap = None if stamp is None or self._stamp is None else stamp - self._stamp
         missing = self._missing(gap, sequence)
         self.dropped += missing
         self._sequence = sequence
         if gap is not None and -CLOCK_JUMP_SECONDS < gap <= 0.0:
             self.late += 1
             return Arrival.LATE
-        self._stamp = stamp
+        self._stamp = self._stamp if stamp is None else stamp
         if gap is not None and gap <= 0.0:
             self._periods.clear()
             self.set_back += 1

@@ -105,8 +105,8 @@ class ImageRestorerNode(ManagedNode[ImageRestorerParameters]):
     def _on_image(self, message: CompressedImage, info: dict[str, Any]) -> None:
         number = info.get("publication_sequence_number")
         sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
-        stamp = seconds_from_stamp(message.header.stamp)
-        if self._health.stream.receive(stamp, time.monotonic(), sequence) is Arrival.LATE and stamp > 0.0:
+        stamp = seconds_from_stamp(message.header.stamp) or None
+        if self._health.stream.receive(stamp, time.monotonic(), sequence) is Arrival.LATE:
             self.log_throttled("warning", "images are left out: their stamps are not newer than the last one", "late")
             return
         self.guarded("image", self._restore, message)

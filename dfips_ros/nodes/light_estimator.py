@@ -7,6 +7,7 @@ image is in :mod:`.light_pairing`. docs/ros_api.md lists every topic and paramet
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from dfips_ros.msg import LightEstimate
 
@@ -77,7 +79,7 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
         self._pairing: PosePairing[Image, PoseWithCovarianceStamped] = PosePairing()
         self._camera: conversions.CameraModel | None = None
         self._camera_key: tuple[object, ...] | None = None
-        self._next_time = 0.0
+        self._last_time = -math.inf
         self._publishers_by_name: dict[str, Any] = {}
         self._inputs: list[Any] = []
         self._timers_by_name: dict[str, Any] = {}
@@ -105,7 +107,7 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
             camera_time=health.camera_time, camera_problem=health.camera_problem, active_since=time.monotonic()
         )
         self._pairing.clear()
-        self._next_time = 0.0
+        self._last_time = -math.inf
         callbacks: dict[str, Callable[..., None]] = {
             "camera_info": self._on_camera_info,
             "pose": self._on_pose,
@@ -156,7 +158,7 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
 
     def _on_image(self, message: Image, info: dict[str, Any]) -> None:
         stamp, now = conversions.seconds_from_stamp(message.header.stamp), time.monotonic()
-        if self._health.images.receive(stamp, now, _sequence(info)) is Arrival.LATE:
+        if self._health.images.receive(stamp or None, now, _sequence(info)) is Arrival.LATE:
             self.log_throttled("warning", "images are left out: their stamps are not newer than the last one", "late")
             return
         self._pairing.add_image(stamp, message, now)
@@ -167,21 +169,28 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
     def _work(self) -> None:
         """Answer the newest image that has its pose, or has waited for it in vain, no more often than `rate`."""
         parameters, now = self.parameters, time.monotonic()
-        if parameters is None or self._estimator is None or now < self._next_time:
+        if parameters is None or self._estimator is None or now < self._last_time + 1.0 / parameters.rate:
             return
         pair = self._pairing.take(now, parameters.pose_tolerance, parameters.pose_timeout)
         if pair is None:
             return
-        self._next_time = now + 1.0 / parameters.rate
-        problem = self.guarded("image", self._estimate, pair)
+        self._last_time = now
+        header = self._header(pair)
+        problem = self.guarded("image", self._estimate, pair, header)
         if problem:
-            answer = refusal(pair.image.header, parameters.name, parameters.kind, problem)
+            answer = refusal(header, parameters.name, parameters.kind, problem)
             self.guarded("light", self._answer, answer)
         self._health.node_times.append(time.monotonic() - now)
 
-    def _estimate(self, pair: LightPair) -> None:
+    def _header(self, pair: LightPair) -> Header:
+        """That of the image; an image without a frame has that of camera_info, or else of its pose."""
+        header = pair.image.header
+        frames = (header.frame_id, self._camera and self._camera.frame_id, pair.pose and pair.pose.header.frame_id)
+        return conversions.make_header(header.stamp, next((str(frame) for frame in frames if frame), ""))
+
+    def _estimate(self, pair: LightPair, header: Header) -> None:
         """Convert, call, convert, publish; what is refused raises."""
-        parameters, estimator, header = self.parameters, self._estimator, pair.image.header
+        parameters, estimator = self.parameters, self._estimator
         assert parameters is not None and estimator is not None
         if self._camera is None:
             cause = self._health.camera_problem or f"waiting for {self._inputs[0].topic_name}"
@@ -193,7 +202,7 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
         self._health.residual = float(solution.residual_norms[-1])
         self._health.solve_times.append(solution.solve_time)
         self._answer(light_estimate(solution, header, parameters.name))
-        self.guarded("pictures", self._show, solution, pair)
+        self.guarded("pictures", self._show, solution, header)
 
     def _pose_of(self, pair: LightPair) -> np.ndarray:
         parameters = self.parameters
@@ -236,9 +245,9 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
         self._publishers_by_name["light"].publish(message)
         self._health.note_answer(message.status, message.reason, time.monotonic())
 
-    def _show(self, solution: IlluminationSolution, pair: LightPair) -> None:
+    def _show(self, solution: IlluminationSolution, header: Header) -> None:
         """Markers and the sphere, for those who listen."""
-        parameters, header = self.parameters, pair.image.header
+        parameters = self.parameters
         assert parameters is not None
         if self._publishers_by_name["markers"].get_subscription_count():
             lifetime = max(MARKER_SECONDS, 3.0 / parameters.rate)
@@ -265,6 +274,7 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
         topics = {name: self.resolve_topic_name(LIGHT_ENDPOINTS[name].topic) for name in ("image", "camera_info")}
         timeout = parameters.input_timeout if parameters is not None else 2.0
         name = parameters.name if parameters is not None else ""
+        health.period = 1.0 / parameters.rate if parameters is not None else 0.0
         status = health.message(self.get_fully_qualified_name(), name, time.monotonic(), timeout, topics)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

@@ -22,11 +22,13 @@ class LightHealth(CameraHealth):
         status, reason, residual: of the last image.
         images, poses: arrivals.
         counts: images by status.
+        period: shortest time between two answers [s].
     """
 
     status: str = "none"
     reason: str = ""
     residual: float = 0.0
+    period: float = 0.0
     images: MaskStream = field(default_factory=MaskStream)
     poses: MaskStream = field(default_factory=MaskStream)
     counts: Counter[str] = field(default_factory=Counter)
@@ -80,6 +82,9 @@ class LightHealth(CameraHealth):
         )
         if fault is not None:
             return fault
+        if self.answers and now - self.answers[-1] > timeout + self.period:
+            late = f"; {self.images.late} had stamps that are repeated or older" if self.images.late else ""
+            return DiagnosticStatus.WARN, f"no answer for {now - self.answers[-1]:.1f} s, though images come{late}"
         if self.status != "ESTIMATED":
             return DiagnosticStatus.WARN, f"{self.status}: {self.reason}" if self.reason else "no answer yet"
         return DiagnosticStatus.OK, f"estimating at {self.rate(now):.1f} Hz"

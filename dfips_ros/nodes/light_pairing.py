@@ -12,7 +12,7 @@ from .mask_stream import CLOCK_JUMP_SECONDS
 I = TypeVar("I")  # noqa: E741
 P = TypeVar("P")
 
-MAX_IMAGES = 8
+MAX_IMAGES = 16  # half a second of a usual camera; more of them are thinned out
 MAX_POSES = 200
 
 
@@ -37,7 +37,7 @@ class PosePairing(Generic[I, P]):
     """
 
     def __init__(self) -> None:
-        self._images: deque[tuple[float, float, I]] = deque(maxlen=MAX_IMAGES)
+        self._images: deque[tuple[float, float, I]] = deque()
         self._poses: deque[tuple[float, P]] = deque(maxlen=MAX_POSES)
         self._last = {"image": float("-inf"), "pose": float("-inf")}
 
@@ -45,6 +45,8 @@ class PosePairing(Generic[I, P]):
         """Take note of an image."""
         self._follow_clock("image", stamp)
         self._images.append((stamp, now, image))
+        if len(self._images) > MAX_IMAGES:
+            self._thin_out()
 
     def add_pose(self, stamp: float, pose: P) -> None:
         """Take note of a pose."""
@@ -61,9 +63,15 @@ class PosePairing(Generic[I, P]):
         """Forget what lies in the future when the clock was set back, as by a bag that starts again."""
         if stamp < self._last[kind] - CLOCK_JUMP_SECONDS:
             past = stamp + CLOCK_JUMP_SECONDS
-            self._images = deque((each for each in self._images if each[0] <= past), MAX_IMAGES)
+            self._images = deque(each for each in self._images if each[0] <= past)
             self._poses = deque((each for each in self._poses if each[0] <= past), MAX_POSES)
         self._last[kind] = stamp
+
+    def _thin_out(self) -> None:
+        """Drop the image whose neighbours came nearest to each other: the oldest has waited and is to be answered."""
+        arrivals = [arrival for _, arrival, _ in self._images]
+        spans = [after - before for before, after in zip(arrivals, arrivals[2:], strict=False)]
+        del self._images[1 + spans.index(min(spans))]
 
     def take(self, now: float, tolerance: float, patience: float) -> Pair[I, P] | None:
         """The newest image that is settled with a pose within ``tolerance`` seconds; None: wait.

@@ -32,6 +32,9 @@ class RestorerHealth(NodeHealth):
     solve_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     node_times: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
+    def __post_init__(self) -> None:
+        self._reported_late = 0
+
     def note_error(self, site: str, text: str, now: float) -> None:
         """Take note of an image that was refused, or of another error in a callback."""
         self.refused += site == "image"
@@ -58,10 +61,13 @@ class RestorerHealth(NodeHealth):
         return status_message(name, self.device, self._verdict(now), values)
 
     def _verdict(self, now: float) -> Verdict:
+        new_late, self._reported_late = self.stream.late - self._reported_late, self.stream.late
         fault = self.idle("not restoring") or self.recent_error(now)
         if fault is not None:
             return fault
         silence = self.stream.silence(now)
         if silence is None or silence > ERROR_SECONDS:
             return DiagnosticStatus.WARN, "no images"
+        if new_late > 0:
+            return DiagnosticStatus.WARN, f"{new_late} images left out since the last report: stamps repeated or older"
         return DiagnosticStatus.OK, f"restoring at {self.stream.rate(now):.1f} Hz"

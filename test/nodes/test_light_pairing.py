@@ -75,3 +75,22 @@ def test_old_images_are_given_up_and_a_clock_set_back_begins_anew():
     assert pairing.take(0.0, 1.0, 99.0) is None
     pairing.add_pose(1.01, "third")
     assert pairing.take(0.0, 1.0, 99.0).pose == "third"
+
+
+@pytest.mark.parametrize("hertz", [10.0, 30.0, 60.0, 200.0])
+@pytest.mark.parametrize("latency", [0.0, 0.3, 0.4, None])
+def test_an_image_waits_for_its_pose_however_many_come_meanwhile(hertz, latency):
+    """Within a patience of half a second a pose finds its image; without poses, images are given up all the time."""
+    pairing, patience, answers = PosePairing(), 0.5, []
+    for index in range(int(4 * hertz)):
+        now = index / hertz
+        pairing.add_image(now, now, now)
+        if latency is not None and now >= latency:
+            pairing.add_pose(now - latency, now - latency)
+        pair = pairing.take(now, 0.05, patience)
+        if pair is not None:
+            answers.append((now, pair))
+    late = [pair for _, pair in answers if pair.pose is None or abs(pair.gap) > 0.05]
+    assert (len(late) > 0) == (latency is None)
+    times = [0.0, *(now for now, _ in answers), 4.0]
+    assert max(np.diff(times)) <= 0.62

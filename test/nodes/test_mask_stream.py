@@ -58,6 +58,10 @@ def test_late_repeated_and_set_back():
     assert stream.receive(2.0, 0.4) is Arrival.CLOCK_SET_BACK
     assert stream.receive(2.1, 0.5) is Arrival.NEW
     assert (stream.late, stream.set_back) == (2, 1)
+    for arrival in (0.6, 0.7):  # without a stamp
+        assert stream.receive(None, arrival) is Arrival.NEW
+    assert stream.receive(2.1, 0.8) is Arrival.LATE
+    assert (stream.received, stream.late, stream.set_back) == (9, 3, 1)
 
 
 TRACKING = {"box": ("TRACKING", "", 0.9)}
