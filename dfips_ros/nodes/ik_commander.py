@@ -72,15 +72,11 @@ class JointCommander:
         """Set the goal (n,); :meth:`start` comes first."""
         assert self.command is not None
         goal = np.array(positions, dtype=np.float64)
-        self.goal = np.where(self._wraps, self.command + self._way_to(goal), goal)
+        self.goal = np.where(self._wraps, self.command + self.way(self.command, goal), goal)
 
-    def way_to(self, positions: np.ndarray) -> np.ndarray:
-        """How far each joint of the command is from positions (n,), rad or m. -> (n,)."""
-        return np.abs(self._way_to(positions))
-
-    def _way_to(self, positions: np.ndarray) -> np.ndarray:
-        assert self.command is not None
-        way = np.array(positions, dtype=np.float64) - self.command
+    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """How far and in which direction each joint has to go, (n,) each, rad or m."""
+        way = np.asarray(end, dtype=np.float64) - np.asarray(start, dtype=np.float64)
         return np.where(self._wraps, np.remainder(way + np.pi, 2 * np.pi) - np.pi, way)
 
     def step(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,7 +177,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         age = 1e-9 * now.nanoseconds - seconds if stamped else 0.0
         number = info.get("publication_sequence_number")
         sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
-        if self._health.targets.receive(seconds, time.monotonic(), sequence) is Arrival.LATE:
+        if self._health.targets.receive(seconds if stamped else None, time.monotonic(), sequence) is Arrival.LATE:
             self.log_throttled(
                 "warning", "targets are left out: their stamps are not newer than the one before", "late"
             )
@@ -186,7 +187,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         answer.target.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
         problem = self.guarded("target", self._solve, header.frame_id, pose, age, answer)
         if problem:
-            answer.reason = problem
+            answer.status, answer.reason = JointSolution.REFUSED, problem
         self.guarded("solution", self._publish_solution, answer)
 
     def _solve(self, frame_id: str, pose: Pose, age: float, answer: JointSolution) -> None:
@@ -201,8 +202,22 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
                 "at which they are made."
             )
         target = solvers.frames.pose(frame_id) @ conversions.matrix_from_pose(pose, "target_pose.pose")
-        seed = self._present() if commander.goal is None else commander.goal
+        present = self._present()
+        seed = present if commander.goal is None else commander.goal
         solution = solvers.follower.solve(target, seed, parameters.timeout)
+        self._health.solve_times.append(solution.solve_time)
+        behind = ""
+        if solution.success:
+            if commander.goal is None:  # a motion begins where the joints are
+                commander.start(present)
+            behind = self._behind(solution.positions, present)
+        if behind:  # the seed instead
+            still = solvers.follower.solve(target, seed, 0.0)
+            solution = replace(
+                solution, success=False, status=ik.NO_SOLUTION, reason=behind, positions=still.positions,
+                position_error=still.position_error, orientation_error=still.orientation_error,
+                jump_from_seed=still.jump_from_seed,
+            )  # fmt: skip
         answer.status = STATUSES.get(solution.status, JointSolution.FAILED)
         answer.reason = "" if solution.status == ik.SOLVED else solution.reason
         answer.target = conversions.pose_from_matrix(target)
@@ -211,21 +226,26 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         answer.jump = float(solution.jump_from_seed)
         answer.stages, answer.iterations, answer.restarts = solution.stages, solution.iterations, solution.restarts
         answer.solve_time = solution.solve_time
-        self._health.solve_times.append(solution.solve_time)
         if not solution.success:
-            return
-        if commander.goal is None:  # a motion begins where the joints are
-            commander.start(seed)
-        behind = float(commander.way_to(solution.positions).max())
-        if parameters.max_joint_step and behind > parameters.max_joint_step + 1e-9:
-            answer.status = JointSolution.FAILED
-            answer.reason = (
-                f"a joint is {behind:.2f} behind, max_joint_step is {parameters.max_joint_step:g}: the targets move "
-                "faster than the arm may. Send slower ones, or raise max_joint_speed."
-            )
             return
         commander.head_for(solution.positions)
         self._reached_since = None
+
+    def _behind(self, goal: np.ndarray, present: np.ndarray) -> str:
+        """Why a goal is too far from the command, or from the joints' present positions; '' when it is not."""
+        parameters, commander = self.parameters, self._commander
+        assert parameters is not None and commander is not None and commander.command is not None
+        limit = parameters.max_joint_step
+        cures = (
+            (commander.command, "the targets move faster than the arm may. Slow them down, or raise max_joint_speed."),
+            (present, "the arm does not follow its commands. Is its controller at work?"),
+        )
+        for start, cure in cures if limit else ():
+            way = np.abs(commander.way(start, goal))
+            if way.max() > limit + 1e-9:
+                name = self._joints.names[int(way.argmax())]
+                return f"joint '{name}' is {way.max():.2f} behind, max_joint_step is {limit:g}: {cure}"
+        return ""
 
     def _present(self) -> np.ndarray:
         """Where the joints are now."""

@@ -142,6 +142,19 @@ def test_a_target_without_a_stamp_is_taken(solver, arm, rest):
     assert answer.header.stamp.sec > 0
 
 
+def test_targets_without_a_stamp_are_never_late(solver, arm, rest):
+    """Simulated time stands still, so that all of them are of the same moment."""
+    assert solver.set_parameters(use_sim_time=True) == []
+    try:
+        for step in (0.01, 0.02, 0.03):
+            message = solver.target(arm.forward(rest + step))
+            message.header.stamp = PoseStamped().header.stamp
+            answer = solver.send(message)
+            assert answer.status == JointSolution.SOLVED and answer.jump == pytest.approx(0.01, abs=2e-3)
+    finally:
+        assert solver.set_parameters(use_sim_time=False) == []
+
+
 def test_the_same_stamp_twice_is_answered_once(solver, arm, rest):
     message = solver.target(arm.forward(rest + 0.01))
     solver.send(message)
@@ -222,9 +235,22 @@ def test_targets_that_run_away_from_the_arm(solver, arm, rest):
     assert solver.set_parameters(max_joint_speed=0.01) == []
     answers = [solver.send(solver.target(arm.forward(rest + 0.2 * i))) for i in (1, 2, 3, 4)]
     assert [answer.status for answer in answers] == [JointSolution.SOLVED] * 2 + [JointSolution.FAILED] * 2
-    assert "behind, max_joint_step is 0.5" in answers[2].reason
+    assert "behind, max_joint_step is 0.5: the targets move faster" in answers[2].reason
+    assert np.allclose(answers[2].positions, answers[1].positions)  # the seed, as the message promises
     commands = solver.client.wait(lambda: received(solver, "command"), "a command")
     assert np.abs(np.array(commands[-1].position) - rest).max() < 0.4
+
+
+def test_an_arm_that_does_not_follow_is_not_led_away(solver, arm, rest):
+    """Its joint states stay where they were, as after an emergency stop."""
+    for step in (0.2, 0.4):
+        answer = solver.send(solver.target(arm.forward(rest + step)))
+        assert answer.status == JointSolution.SOLVED
+        wait_for_goal(solver, answer.positions)
+    refused = solver.send(solver.target(arm.forward(rest + 0.6)))
+    assert refused.status == JointSolution.FAILED and "the arm does not follow its commands" in refused.reason
+    assert np.allclose(refused.positions, answer.positions) and refused.jump == 0.0
+    assert np.abs(np.array([c.position for c in received(solver, "command")]) - rest).max() < 0.41
 
 
 def test_a_dragged_marker_is_a_target(solver, arm, rest):
