@@ -20,6 +20,7 @@ from ..errors import DfipsError
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = (4.0, 2.0, 2.0)  # patience after SIGINT, SIGTERM and SIGKILL
 LOG_TAIL_LINES = 25
+REFUSALS = ("]: cannot configure: ", "]: cannot activate: ")  # what a node logs that waits for better parameters
 
 
 class ChildError(DfipsError):
@@ -56,6 +57,7 @@ class Child:
         self.name = name
         self.log = folder / f"{name}.log"
         self._on_event = on_event
+        self._log_size = 0
         self.started = time.monotonic()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -97,7 +99,12 @@ class Child:
         return "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:]) or "    (the log is empty)"
 
     def check(self) -> None:
-        """Raise :class:`ChildError` with the log's tail if it has ended with an error."""
+        """Raise :class:`ChildError` if it has ended with an error (its log tells), or is a node that cannot start."""
+        if (size := self.log.stat().st_size) != self._log_size:
+            self._log_size = size
+            for line in self.log.read_text(errors="replace").splitlines():
+                if any(words in line for words in REFUSALS):
+                    raise ChildError(f"{self.name}: {line.partition(']: ')[2]}")
         code = self.exit_code
         if code not in (None, 0):
             reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -169,6 +176,6 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise :class:`ChildError` if one has ended with an error."""
+        """Raise :class:`ChildError` if it has ended with an error (its log tells), or is a node that cannot start."""
         for child in self._children:
             child.check()

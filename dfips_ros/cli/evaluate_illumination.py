@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
     import torch
 
+    from ..checks import check_range
     from ..errors import ConfigError
     from ..evaluation.illumination_photos import evaluate_photos
     from ..evaluation.illumination_pictures import write_animation
@@ -70,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
     from .files import write_json
     from .machine import commit, describe_machine, machine_line
 
-    torch.set_num_threads(max(1, options.threads))
+    check_range("threads", options.threads, 1, 256)
+    check_range("slow_trials", options.slow_trials, 1)
+    torch.set_num_threads(options.threads)
     provenance = {"commit": commit() or "unknown", "machine": machine_line(describe_machine())}
     written = [options.out]
     if options.photos:

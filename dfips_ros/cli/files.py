@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..checks import check_camera_matrix, check_pose
-from ..errors import CameraError, DfipsError, MaskError, PoseError
+from ..errors import CameraError, ConfigError, DfipsError, MaskError, PoseError
 from ..geometry import pose_from_position_quaternion, quaternion_xyzw_from_matrix
 
 DISTORTION_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+OUTPUT_FILES = ("json", "csv", "markdown", "journal", "out")
+MAX_SEED = 2**31 - 1
 POSE_EXAMPLE = "position: {x: 0.0, y: 0.0, z: 0.6}, orientation: {x: 0.0, y: 0.0, z: 0.0, w: 1.0}"
 
 
@@ -201,6 +205,29 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None, label: int 
         values = ", ".join(map(str, np.unique(pixels)[:12]))
         raise MaskError(f"mask '{path}': has no {wanted}; its values are {values}.")
     return found.astype(np.uint8) * 255
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """What many commands have, before the work: a seed that is one, and files that can be written after it.
+
+    Raises:
+        ConfigError: the seed is none.
+        DfipsError: a file of ``OUTPUT_FILES`` is a folder, or its folder cannot be made or written.
+    """
+    seed = getattr(options, "seed", None)
+    if isinstance(seed, int) and not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"--seed {seed}: expected a whole number in [0, {MAX_SEED}].")
+    for name in OUTPUT_FILES:
+        given = getattr(options, name, None)
+        if given is None or str(given) in ("-", "") or (name == "csv" and options.command == "table"):  # reads one
+            continue
+        path = Path(given)
+        if path.is_dir() and (name != "out" or options.command in ("train", "evaluate")):  # of others that is a folder
+            raise DfipsError(f"--{name} {given}: cannot be written (this is a folder).")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            why = "is not a folder" if not above.is_dir() else "is not for this user to write to"
+            raise DfipsError(f"--{name} {given}: cannot be written ('{above}' {why}).")
 
 
 def write_json(path: str | Path, content: object) -> None:

@@ -101,16 +101,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = make_parser().parse_args(arguments)
-    if hasattr(options, "quiet"):  # in a log, each step of a bar would be a line
-        options.quiet = options.quiet or not sys.stderr.isatty()
+    name = "dfips"
     try:
+        options = make_parser().parse_args(arguments)
+        name = f"dfips {options.command}"
+        if hasattr(options, "quiet"):  # in a log, each step of a bar would be a line
+            options.quiet = options.quiet or not sys.stderr.isatty()
+        from .files import check_options  # not before --help
+
+        check_options(options)
         return options.run(options)
     except DfipsError as error:
-        print(f"dfips {options.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a path that cannot be read or written, a full disk
+        where = f"'{error.filename}': " if error.filename else ""
+        print(f"{name}: {where}{error.strerror or error}.", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print(f"dfips {options.command}: interrupted.", file=sys.stderr)
+        print(f"{name}: interrupted.", file=sys.stderr)
         return INTERRUPTED
 
 

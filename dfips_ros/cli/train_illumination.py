@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Train."""
     from dataclasses import replace
 
+    from ..checks import check_range
     from ..solver import TrainingConfig
     from ..tasks.illumination.config import IlluminationConfig, LightDataConfig
     from ..tasks.illumination.training_recipe import LightTrainingConfig, train
@@ -47,11 +48,12 @@ def run(options: argparse.Namespace) -> int:
     from ..tasks.object_pose.training_recipe import VALIDATION_SEED, find_meshes
     from .files import write_json
 
+    check_range("generated_shapes", options.generated_shapes, 0, 1_000_000)
     model = IlluminationConfig(kind=options.kind)
     solver = replace(model.solver, shared_weights=options.shared_weights)
     if options.stages is not None:
         solver = replace(solver, num_stages=options.stages)
-    model = replace(model, solver=solver, width=options.width or model.width)
+    model = replace(model, solver=solver, width=model.width if options.width is None else options.width)
     data = LightDataConfig(seed=options.seed)
     given = {"views": options.views, "batch_size": options.batch_size}
     data = replace(data, **{name: value for name, value in given.items() if value is not None})

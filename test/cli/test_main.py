@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every command does: a reader that leaves early, and progress bars in logs."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -54,7 +55,9 @@ def test_bars_are_for_terminals(monkeypatch, command, module, terminal, argument
 
 
 def test_errors_and_interruptions_are_one_line(monkeypatch, capsys):
-    for error, status in ((DfipsError("no such thing."), 2), (KeyboardInterrupt(), 130)):
+    denied = PermissionError(errno.EACCES, "Permission denied", "/out.png")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error, status in ((DfipsError("no such thing."), 2), (KeyboardInterrupt(), 130), (denied, 2), (full, 2)):
 
         def run(options, error=error):
             raise error
@@ -62,3 +65,26 @@ def test_errors_and_interruptions_are_one_line(monkeypatch, capsys):
         monkeypatch.setattr("dfips_ros.cli.bench_pose.run", run)
         assert cli.main(["bench"]) == status
         assert capsys.readouterr().err.count("\n") == 1
+
+    def interrupted():  # while it is still being imported
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfips_ros.cli.main.make_parser", interrupted)
+    assert cli.main(["bench"]) == 130 and capsys.readouterr().err == "dfips: interrupted.\n"
+
+
+@pytest.mark.parametrize("command", ["bench", "train ik --urdf a --tip b", "solve deblocking a.jpg b.png"])
+def test_files_to_write_and_seeds_are_looked_at_before_the_work(tmp_path, monkeypatch, command, capsys):
+    for module in ("bench_pose", "train_ik", "solve_deblocking"):
+        monkeypatch.setattr(f"dfips_ros.cli.{module}.run", lambda options: 0)
+    words, file = command.split(), tmp_path / "file"
+    file.write_text("")
+    assert cli.main([*words, "--json", str(tmp_path / "new" / "x.json")]) == 0 and not (tmp_path / "new").exists()
+    wrong = [("--json", tmp_path, "this is a folder"), ("--json", file / "x", "is not a folder")]
+    if words[0] != "solve":
+        wrong += [("--seed", -1, "--seed -1: expected a whole"), ("--out", file / "x", "is not a folder")]
+    if words[0] == "train":
+        wrong += [("--out", tmp_path, "this is a folder")]
+    for option, value, reason in wrong:
+        assert cli.main([*words, option, str(value)]) == 2
+        assert reason in capsys.readouterr().err

@@ -87,3 +87,13 @@ def test_a_tracker_that_crashes_ends_the_demo_with_its_log(tmp_path, monkeypatch
     )
     with pytest.raises(ChildError, match=r"(?s)pose_tracker ended with exit code 1.*no lens"):
         demo_run.run_part(real_part("foam_brick", 1.0), tmp_path, {}, progress=False)
+
+
+def test_a_node_that_refuses_its_parameters_is_not_waited_for(tmp_path):
+    log = "[ERROR] [1.5] [arm.ik_solver]: cannot configure: weights: no file 'x'."
+    code = f"import sys, time; sys.stderr.write({log!r}); sys.stderr.flush(); time.sleep(60)"
+    with Children() as children:
+        child = children.start("ik_solver", [sys.executable, "-c", code], tmp_path, {})
+        assert wait_until(lambda: child.log.stat().st_size > 0)
+        with pytest.raises(ChildError, match=r"^ik_solver: cannot configure: weights: no file 'x'\.$"):
+            children.check()
