@@ -222,7 +222,8 @@ def check_options(options: argparse.Namespace) -> None:
         if given is None or str(given) in ("-", "") or (name == "csv" and options.command == "table"):  # reads one
             continue
         path = Path(given)
-        if path.is_dir() and (name != "out" or options.command in ("train", "evaluate")):  # of others that is a folder
+        into_folder = name == "out" and (options.command not in ("train", "evaluate") or "protocol" in options)
+        if path.is_dir() and not into_folder:
             raise DfipsError(f"--{name} {given}: cannot be written (this is a folder).")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
