@@ -68,7 +68,7 @@ def make_solvers(parameters: IkSolverParameters, urdf: str) -> IkSolvers:
     logging.getLogger("dfips_ros.tasks.inverse_kinematics").setLevel(logging.ERROR)  # the node itself tells the notes
     torch.set_num_threads(THREADS)
     numba.set_num_threads(THREADS)  # type: ignore[attr-defined]
-    base, weights = parameters.base or None, parameters.weights or None
+    base, weights = parameters.base or None, parameters.weights_path
     config = solver_config(parameters)
     srdf = str(parameters.srdf_path) if parameters.srdf_path else None
 

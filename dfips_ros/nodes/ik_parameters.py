@@ -24,12 +24,14 @@ class IkSolverParameters:
     tip: str = parameter("", "Link that is to reach the target. Required.")
     base: str = parameter("", "First link of the arm, an ancestor of tip. Empty: the root of the robot.")
     srdf: str = parameter(
-        "", "SRDF file: solutions in which the robot touches itself are refused. Empty: no check for collisions."
+        "",
+        "SRDF file (path or URI, as urdf): solutions in which the robot touches itself are refused. Empty: no check "
+        "for collisions.",
     )
     weights: str = parameter(
         "",
-        "Weights file of the learned stages. Empty: those that ship for this arm; without any the node works with "
-        "Levenberg-Marquardt and restarts, and says so.",
+        "Weights file of the learned stages (path or URI). Empty: those that ship for this arm; without any the node "
+        "works with Levenberg-Marquardt and restarts, and says so.",
     )
     autostart: bool = parameter(True, "Configure and activate by itself. false: wait for a lifecycle manager.")
     rate: float = parameter(100.0, "Joint commands per second while the arm moves [Hz].", low=1.0, high=1000.0)
@@ -116,3 +118,8 @@ class IkSolverParameters:
     def srdf_path(self) -> Path | None:
         """The SRDF file, or None. Raises as :attr:`urdf_path`."""
         return resolve_path("srdf", self.srdf) if self.srdf.strip() else None
+
+    @cached_property
+    def weights_path(self) -> Path | None:
+        """The weights file, or None for those that ship for the arm. Raises as :attr:`urdf_path`."""
+        return resolve_path("weights", self.weights) if self.weights.strip() else None

@@ -127,7 +127,8 @@ When a transition is refused, the log and `/diagnostics` say why. Put the parame
 
 A target is solved when it arrives, from where the arm was sent last, or from `joint_states` when it is at rest. Its
 answer is on `~/solution`: `SOLVED` (within the tolerances), `APPROXIMATE` (as near as possible, only with
-`return_approximate`), `FAILED` (no solution in time, or only one that moves a joint by more than `max_joint_step`),
+`return_approximate`), `FAILED` (no solution in time, or only one that moves a joint by more than `max_joint_step`, from
+its seed, its command or its place in `joint_states`: an arm that does not follow its commands is not led away),
 `REFUSED` (not worked on: a frame that is not known or moves, a pose that is not one, a target that is too old, no joint
 states). `reason` says why. After `FAILED` and `REFUSED` the arm goes on to the target before.
 
@@ -137,7 +138,7 @@ and is never published before a target has come. It goes to no controller by its
 `publish_trajectory` or `publish_array`. Never remap it to `joint_states` of a real robot, where a motion begins.
 
 Targets that are not newer than the one before are left out; when their clock is set back by half a second or more, they
-are taken again. The figures in `/diagnostics` count from the last activation.
+are taken again. Those without a stamp are never left out. The figures in `/diagnostics` count from the last activation.
 """
 
 IMAGE_RESTORER = """\
@@ -197,7 +198,8 @@ Poses and images need not have the same stamps: an image waits until the pose ne
 images whose pose differs by `pose_tolerance` at most, the newest is worked on. An image without such a pose is refused
 after `pose_timeout`, unless a newer one had its pose meanwhile. Every answer is on `~/light`: `ESTIMATED`, `UNCERTAIN`
 (there is a light, and a reason to doubt it) or `REFUSED` (black or saturated, object out of view, no pose, no
-camera_info or one of another size, more than 8 bits a channel), and `reason` says why.
+camera_info or one of another size, more than 8 bits a channel), and `reason` says why. It has the image's stamp and
+frame; an image without a frame has that of camera_info, or else of its pose.
 
 With Fast DDS, many colour images are lost on the way when they are sent best effort. If `/diagnostics` shows a lower
 image rate than the camera's, ask for reliable images (the camera must offer them):

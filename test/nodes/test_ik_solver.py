@@ -297,7 +297,8 @@ def test_deadline_zero_has_an_answer(solver, arm, rest):
         ({"tip": "nose"}, "nose"),
         ({"urdf": "/nowhere/arm.urdf"}, "/nowhere/arm.urdf"),
         ({"base": "finger"}, "finger"),
-        ({"weights": "/nowhere.safetensors"}, "/nowhere.safetensors"),
+        ({"weights": "file:///nowhere.safetensors"}, "no file '/nowhere.safetensors'"),
+        ({"weights": "package://nowhere/arm.safetensors"}, "the package 'nowhere' is not installed"),
         ({"return_approximate": True, "approximate_position": 1e-6}, "approximate_position=1e-06"),
     ],
 )
