@@ -25,11 +25,12 @@ PEER_REPEATS = 5
 def measure_parts(solver: JpegRestorer, data: bytes, repeats: int, warm_up: int, **more: Any) -> list[Figure]:
     """``solve`` on the same bytes, taken apart; ``more`` are fields of :class:`Figure`.
 
-    Encoding and decoding the restored image once more, for the last residual norm, is in the rest.
+    Decoding the colour planes, and encoding and decoding the restored image once more for the last residual norm, are
+    done on another thread beside the rest and count only as far as they are waited for.
     """
     device = solver.device.type
     seams: Seams = {
-        "read": [(restorer, "read_header"), (restorer, "read_luminance"), (restorer, "read_colour")],
+        "read": [(restorer, "read_header"), (restorer, "read_luminance")],
         "simulate": [(JpegFeedback, "__call__")],
         "network": [(type(solver.solver.stages[0]), "forward")],
         "update": [(PlaneSpace, "apply")],

@@ -10,6 +10,7 @@ each residual block there (FiLM, Perez et al. 2018).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -19,7 +20,6 @@ from torch.nn import functional
 from ..solver import FeedbackFeatures
 
 BLOCK = 8
-RUNS = {2: torch.complex64, 4: torch.complex128}  # a row of so many folded pixels, moved as one number
 UPDATE_SCALE = 0.1  # an output of one moves a pixel by a tenth of its range
 # So that the inputs are of about unit size: detail within and between the folded pixels, their mean, and the
 # residual and the change so far.
@@ -107,22 +107,53 @@ def _added(fine: Tensor, coarse: Tensor, up: nn.Conv2d) -> Tensor:
     return added.reshape(batch, height, length, width).permute(0, 3, 1, 2)
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _fold_weight(fold: int, device: torch.device) -> Tensor:
+    """The convolution that folds estimate, residual and change: detail, mean twice, residual, change."""
+    count = fold**2
+    weight = torch.zeros(3 * count + 2, 3, count)
+    one = torch.eye(count)
+    weight[:count, 0] = (one - 1.0 / count) * DETAIL_SCALE
+    weight[count, 0], weight[count + 1, 0] = DETAIL_SCALE / count, MEAN_SCALE / count
+    weight[count + 2 :].unflatten(0, (2, count))[[0, 1], :, [1, 2]] = one * COMPARE_SCALE
+    return weight.unflatten(2, (fold, fold)).to(device, memory_format=torch.channels_last)
+
+
 def _folded(estimate: Tensor, residual: Tensor, observation: Tensor, fold: int) -> Tensor:
     """The inputs at 1/fold of the resolution, (B, 3 fold^2 + 2, H/fold, W/fold) in channels-last memory: detail within
     and between the folded pixels, their mean, the residual, and the change so far."""
-    planes = torch.cat([estimate - 0.5, residual, estimate - observation], dim=1)
-    batch, count, height, width = planes.shape
-    rows, columns = height // fold, width // fold
-    runs = planes.view(RUNS[fold]).reshape(batch, count, rows, fold, columns)
-    folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(torch.float32)  # (B, H/fold, W/fold, 3, fold^2)
-    own = folded[..., 0, :]
-    mean = own.mean(dim=-1, keepdim=True)
-    coarser = functional.avg_pool2d(
-        mean.reshape(batch, 1, rows, columns), 3, stride=1, padding=1, count_include_pad=False
-    ).reshape(mean.shape)
-    images = [(own - mean) * DETAIL_SCALE, (mean - coarser) * DETAIL_SCALE, mean * MEAN_SCALE]
-    images.append(folded[..., 1:, :].flatten(3) * COMPARE_SCALE)
-    return torch.cat(images, dim=-1).permute(0, 3, 1, 2)
+    batch, _, height, width = estimate.shape
+    planes = estimate.new_empty(batch, height, width, 3)
+    torch.sub(estimate[:, 0], 0.5, out=planes[..., 0])
+    planes[..., 1] = residual[:, 0]
+    torch.sub(estimate[:, 0], observation[:, 0], out=planes[..., 2])
+    with torch.autocast(estimate.device.type, enabled=False):
+        folded = functional.conv2d(planes.permute(0, 3, 1, 2), _fold_weight(fold, estimate.device), stride=fold)
+    means = folded[:, fold**2]
+    means -= _box_mean(means)
+    return folded
+
+
+def _box_mean(image: Tensor) -> Tensor:
+    """The mean of each pixel of (B, H, W) and its neighbours, up to eight: of rows, then of columns."""
+    for axis in (1, 2):
+        total, length = image.clone(memory_format=torch.contiguous_format), image.shape[axis]
+        total.narrow(axis, 1, length - 1).add_(image.narrow(axis, 0, length - 1))
+        total.narrow(axis, 0, length - 1).add_(image.narrow(axis, 1, length - 1))
+        count = _neighbours(length, image.device)
+        image = total.div_(count[:, None] if axis == 1 else count)
+    return image
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _neighbours(length: int, device: torch.device) -> Tensor:
+    """How many of a place and those beside it there are, for each place in a row."""
+    count = torch.full((length,), 3.0)
+    count[0] -= 1.0
+    count[-1] -= 1.0
+    return count.to(device)
 
 
 def _unfolded(image: Tensor, fold: int) -> Tensor:

@@ -59,7 +59,7 @@ def decode(data: bytes) -> np.ndarray:
 
 def to_bytes(planes: Tensor) -> np.ndarray:
     """Planes in [0, 1] rounded to uint8, as the encoder sees them."""
-    return planes.detach().mul(255.0).round().clamp(0.0, 255.0).to(torch.uint8).cpu().numpy()
+    return planes.detach().mul(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8).cpu().numpy()
 
 
 def _runs(tables: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
@@ -97,7 +97,7 @@ def round_trip(planes: Tensor, tables: Tensor) -> Tensor:
     for start, end in _runs(steps, max(MAX_SIDE // height, 1)):
         tall = pixels[start:end].reshape(-1, width)
         out[start:end] = decode(encode(tall, steps[start])).reshape(end - start, height, width)
-    return torch.from_numpy(out)[:, None].to(planes.device).to(planes.dtype).div(255.0)
+    return torch.from_numpy(out)[:, None].to(planes.device).to(planes.dtype).div_(255.0)
 
 
 class JpegProcess:

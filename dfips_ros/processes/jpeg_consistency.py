@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .jpeg import BLOCK
-from .jpeg_dct import JpegObservation, blocks, by_block, dct_basis, unblocks
+from .jpeg_dct import JpegObservation, blocks, by_block, chosen_blocks, dct_basis, unblocks
 
 # What is tried for a block until it agrees: the margin kept from the walls of the cells, in units of a coefficient, and
 # how often projection into the cells and clipping to [0, 255] take turns (they lead to a point that is in both).
@@ -37,19 +38,24 @@ class Consistency:
     agreement: Tensor
 
 
-def _misses(pixels: Tensor, levels: Tensor, steps: Tensor, tolerance: float) -> Tensor:
-    """Which coefficients of blocks (..., 64) lie outside of their cells, or nearer to the walls than ``tolerance``."""
-    basis = dct_basis(pixels.device, pixels.dtype)
-    off = ((pixels - 128.0) @ basis.T).sub_(levels * steps).abs_()
-    return off > steps * 0.5 - torch.clamp(steps * 0.2, max=tolerance)
+def _from_middle(pixels: Tensor, middle: Tensor) -> Tensor:
+    """How far the coefficients of blocks (..., 64) lie from the middles of their cells."""
+    return functional.linear(pixels - 128.0, dct_basis(pixels.device, pixels.dtype)).sub_(middle)
 
 
-def _projected(pixels: Tensor, levels: Tensor, steps: Tensor, margin: float) -> Tensor:
-    basis = dct_basis(pixels.device, pixels.dtype)
-    coefficients = (pixels - 128.0) @ basis.T
-    middle = levels * steps
-    room = steps * 0.5 - torch.clamp(steps * MOST_OF_CELL, max=margin)
-    return torch.clamp(coefficients, middle - room, middle + room) @ basis + 128.0
+def _beyond(pixels: Tensor, middle: Tensor, steps: Tensor, tolerance: float) -> Tensor:
+    """How far the coefficients of blocks (..., 64) lie beyond walls that leave ``tolerance``; negative inside."""
+    return _from_middle(pixels, middle).abs_().sub_(steps * 0.5 - torch.clamp(steps * 0.2, max=tolerance))
+
+
+def _room(steps: Tensor, margin: float) -> Tensor:
+    """How far a coefficient may lie from the middle of its cell."""
+    return steps * 0.5 - torch.clamp(steps * MOST_OF_CELL, max=margin)
+
+
+def _projected(pixels: Tensor, middle: Tensor, room: Tensor) -> Tensor:
+    inside = torch.clamp(_from_middle(pixels, middle), -room, room).add_(middle)
+    return (inside @ dct_basis(pixels.device, pixels.dtype)).add_(128.0)
 
 
 def project(planes: Tensor, observation: JpegObservation, margin: float = 0.0) -> Tensor:
@@ -61,7 +67,8 @@ def project(planes: Tensor, observation: JpegObservation, margin: float = 0.0) -
         margin: kept from the walls of the cells, in units of a coefficient.
     """
     steps = observation.tables[:, None]
-    moved = _projected(by_block(blocks(planes * 255.0)), by_block(observation.levels), steps, margin)
+    middle = by_block(observation.levels) * steps
+    moved = _projected(by_block(blocks(planes)) * 255.0, middle, _room(steps, margin))
     return _planes(moved, observation)
 
 
@@ -72,9 +79,10 @@ def _planes(pixels: Tensor, observation: JpegObservation) -> Tensor:
 
 def agreement(planes: Tensor, observation: JpegObservation) -> Tensor:
     """(B,) fraction of coefficients of planes (B, 1, H, W), rounded to 8 bit, that quantise to the observed level."""
-    pixels = by_block(blocks(planes * 255.0)).round().clamp(0.0, 255.0)
-    misses = _misses(pixels, by_block(observation.levels), observation.tables[:, None], 0.0)
-    return 1.0 - misses.flatten(1).float().mean(1)
+    steps = observation.tables[:, None]
+    pixels = (by_block(blocks(planes)) * 255.0).round_().clamp_(0.0, 255.0)
+    beyond = _beyond(pixels, by_block(observation.levels) * steps, steps, 0.0)
+    return 1.0 - (beyond > 0.0).flatten(1).float().mean(1)
 
 
 def make_consistent(planes: Tensor, observation: JpegObservation) -> Consistency:
@@ -86,39 +94,41 @@ def make_consistent(planes: Tensor, observation: JpegObservation) -> Consistency
         planes: (B, 1, H, W) in [0, 1].
         observation: of the same size.
     """
-    wanted = by_block(blocks(planes * 255.0))
-    levels, steps = by_block(observation.levels), observation.tables[:, None]
+    steps = observation.tables[:, None]
+    wanted, middle = by_block(blocks(planes)) * 255.0, by_block(observation.levels) * steps
     (margin, _), *further = ATTEMPTS
-    best = _projected(wanted, levels, steps, margin).clamp_(0.0, 255.0).round_()
-    left = _misses(best, levels, steps, LIBJPEG_ERROR).any(2).nonzero(as_tuple=True)
+    best = _projected(wanted, middle, _room(steps, margin)).clamp_(0.0, 255.0).round_()
+    left = (_beyond(best, middle, steps, LIBJPEG_ERROR).amax(2) > 0.0).nonzero(as_tuple=True)
     off = torch.zeros(best.shape[:2], device=best.device)  # coefficients of a block that disagree
     if len(left[0]):
-        chosen = _retried(wanted[left], best[left], by_block(blocks(observation.planes * 255.0))[left].round(),
-                          levels[left], observation.tables[left[0]], further)  # fmt: skip
+        decoded = (chosen_blocks(observation.planes, *left) * 255.0).round_()
+        cells = middle[left], observation.tables[left[0]]
+        chosen = _retried(wanted[left], best[left], decoded, *cells, further)
         best[left] = chosen
-        off[left] = _misses(chosen, levels[left], observation.tables[left[0]], 0.0).sum(1).float()
+        off[left] = (_beyond(chosen, *cells, 0.0) > 0.0).sum(1).float()
     return Consistency(_planes(best, observation), 1.0 - off.mean(1) / BLOCK**2)
 
 
 def _retried(
-    wanted: Tensor, tried: Tensor, decoded: Tensor, levels: Tensor, steps: Tensor, attempts: Sequence[tuple[float, int]]
+    wanted: Tensor, tried: Tensor, decoded: Tensor, middle: Tensor, steps: Tensor, attempts: Sequence[tuple[float, int]]
 ) -> Tensor:
     """Blocks (N, 64) that the first attempt left wrong, made to agree as well as the further ones can.
 
     At worst they are as ``decoded``: the decoded picture nearly always encodes to what it came from.
     """
     best = decoded
-    wrong = _misses(best, levels, steps, LIBJPEG_ERROR).sum(1)
-    misses = _misses(tried, levels, steps, LIBJPEG_ERROR).sum(1)
+    wrong = (_beyond(best, middle, steps, LIBJPEG_ERROR) > 0.0).sum(1)
+    misses = (_beyond(tried, middle, steps, LIBJPEG_ERROR) > 0.0).sum(1)
     better = misses < wrong
     best[better], wrong[better] = tried[better], misses[better]
     left = torch.arange(len(wanted), device=wanted.device)
     for margin, turns in attempts:
-        trial = wanted[left]
+        trial, own_middle, own_steps = wanted[left], middle[left], steps[left]
+        room = _room(own_steps, margin)
         for _ in range(turns):
-            trial = _projected(trial, levels[left], steps[left], margin).clamp_(0.0, 255.0)
-        trial = trial.round_()
-        misses = _misses(trial, levels[left], steps[left], LIBJPEG_ERROR).sum(1)
+            trial = _projected(trial, own_middle, room).clamp_(0.0, 255.0)
+        trial.round_()
+        misses = (_beyond(trial, own_middle, own_steps, LIBJPEG_ERROR) > 0.0).sum(1)
         good = (misses == 0) | (misses < wrong[left])
         best[left[good]], wrong[left[good]] = trial[good], misses[good]
         left = left[misses > 0]

@@ -42,9 +42,16 @@ def by_block(values: Tensor) -> Tensor:
     return values.permute(0, 2, 3, 1).flatten(1, 2)
 
 
+def chosen_blocks(planes: Tensor, batch: Tensor, number: Tensor) -> Tensor:
+    """The pixels (N, 64) of single blocks of (B, 1, H, W), each by its place in the batch and its number there."""
+    columns = planes.shape[3] // BLOCK
+    cells = planes[:, 0].unflatten(2, (columns, BLOCK)).unflatten(1, (-1, BLOCK)).transpose(2, 3)
+    return cells[batch, number // columns, number % columns].flatten(1)
+
+
 def dct(planes: Tensor) -> Tensor:
     """Coefficients (B, 64, H/8, W/8) of planes (B, 1, H, W) in [0, 1], in JPEG's units (level shift 128)."""
-    pixels = blocks(planes * 255.0 - 128.0).permute(0, 2, 3, 1)
+    pixels = (blocks(planes) * 255.0).sub_(128.0).permute(0, 2, 3, 1)
     return functional.linear(pixels, dct_basis(planes.device, planes.dtype)).permute(0, 3, 1, 2)
 
 
@@ -56,7 +63,7 @@ def inverse_dct(coefficients: Tensor) -> Tensor:
 
 def quantise(planes: Tensor, tables: Tensor) -> Tensor:
     """Quantised coefficients (B, 64, H/8, W/8), whole numbers, of planes (B, 1, H, W) with tables (B, 64)."""
-    return torch.round(dct(planes) / tables[:, :, None, None].to(planes.dtype))
+    return dct(planes).div_(tables[:, :, None, None].to(planes.dtype)).round_()
 
 
 @dataclass(frozen=True)

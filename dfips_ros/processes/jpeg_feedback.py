@@ -23,7 +23,7 @@ class PlaneSpace:
         """(B, 1, H, W), (B, 1, H, W) -> (B, 1, H, W)."""
         if estimate.shape != update.shape:
             raise ShapeError(f"update: expected the estimate's shape {tuple(estimate.shape)}, got {update.shape}.")
-        return (estimate + update).clamp(0.0, 1.0)
+        return (estimate + update).clamp_(0.0, 1.0)
 
 
 class JpegFeedback:
@@ -47,7 +47,7 @@ class JpegFeedback:
         norm = torch.full((len(estimate),), torch.nan, device=estimate.device)
         if self.simulate:
             simulated = round_trip(estimate, tables)
-            offset = dct(estimate) / tables[:, :, None, None] - observation.levels
+            offset = dct(estimate).div_(tables[:, :, None, None]).sub_(observation.levels)
             cells = torch.cat([observation.levels, offset], dim=1).clamp_(-CELL_LIMIT, CELL_LIMIT)
             inputs |= {"simulated": simulated, "residual": simulated - planes, "cells": cells}
             residual = inputs["residual"].flatten(1)

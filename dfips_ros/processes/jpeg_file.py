@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import EncodingError
 from .jpeg import BLOCK
-from .jpeg_dct import JpegObservation, blocks, by_block, dct_basis, quantise
+from .jpeg_dct import JpegObservation, by_block, chosen_blocks, dct_basis, quantise
 
 MAX_PIXELS = 32_000_000
 ZIGZAG = np.array(
@@ -188,10 +188,11 @@ def read_luminance(data: bytes, header: JpegHeader) -> JpegObservation:
     seen = _tensor(plane)
     steps = torch.from_numpy(header.luma_table.astype(np.float32))[None]
     levels = quantise(seen, steps)
-    ends = ((plane == 0) | (plane == 255)).reshape(plane.shape[0] // BLOCK, BLOCK, -1, BLOCK).any(axis=(1, 3))
-    clipped = torch.from_numpy(ends.ravel()).nonzero()[:, 0]
+    ends = (plane + np.uint8(1)) < 2  # 255 and 0: uint8 wraps around
+    ends = ends.reshape(-1, BLOCK).view(np.uint64).reshape(plane.shape[0] // BLOCK, BLOCK, -1).any(axis=1)
+    clipped = np.flatnonzero(ends)
     if len(clipped):
-        _reread(by_block(levels)[0], clipped, by_block(blocks(seen))[0, clipped] * 255.0, steps, data, header)
+        _reread(by_block(levels)[0], torch.from_numpy(clipped), plane, steps, data, header)
     return JpegObservation(seen, steps, levels)
 
 
@@ -199,13 +200,16 @@ def _tensor(plane: np.ndarray) -> Tensor:
     return torch.from_numpy(plane.astype(np.float32) / 255.0)[None, None]
 
 
-def _reread(levels: Tensor, clipped: Tensor, seen: Tensor, steps: Tensor, data: bytes, header: JpegHeader) -> None:
-    """Read blocks (N, 64) again with halved steps, and put those levels right that then explain the picture better."""
+def _reread(levels: Tensor, clipped: Tensor, plane: np.ndarray, steps: Tensor, data: bytes, header: JpegHeader) -> None:
+    """Read some blocks again with halved steps, and put those levels right that then explain the picture better."""
     half = (header.luma_table + 1) // 2
-    again = by_block(blocks(_tensor(_open(_patched(data, header, half), "L"))))[0, clipped] * 255.0 - 128.0
+    seen, again = (
+        chosen_blocks(torch.from_numpy(pixels)[None, None], torch.zeros_like(clipped), clipped).float()
+        for pixels in (plane, _open(_patched(data, header, half), "L"))
+    )
     basis = dct_basis(seen.device, seen.dtype)
     first = levels[clipped]
-    second = torch.round(again @ basis.T / torch.from_numpy(half.astype(np.float32)))
+    second = torch.round((again - 128.0) @ basis.T / torch.from_numpy(half.astype(np.float32)))
     worst = [
         (((candidate * steps) @ basis + 128.0).clamp_(0.0, 255.0) - seen).abs_().amax(dim=1, keepdim=True)
         for candidate in (first, second)
@@ -213,8 +217,8 @@ def _reread(levels: Tensor, clipped: Tensor, seen: Tensor, steps: Tensor, data: 
     levels[clipped] = torch.where(worst[1] < worst[0], second, first)
 
 
-def read_colour(data: bytes, header: JpegHeader) -> JpegObservation | None:
-    """The two colour planes at their own resolution (B = 2), filled up to whole blocks with their last pixels.
+def decode_colour(data: bytes, header: JpegHeader) -> np.ndarray | None:
+    """The two colour planes (2, H, W) at their own resolution, filled up to whole blocks with their last pixels.
 
     None where they cannot be had: colour that is halved in one direction only (4:2:2) is brought to full size by
     libjpeg.
@@ -231,7 +235,11 @@ def read_colour(data: bytes, header: JpegHeader) -> JpegObservation | None:
     if picture.shape[:2] != tuple(sides):
         return None
     padding = [(0, -side % BLOCK) for side in sides]
-    planes = np.pad(picture[..., 1:], (*padding, (0, 0)), mode="edge").transpose(2, 0, 1)
+    return np.pad(picture[..., 1:], (*padding, (0, 0)), mode="edge").transpose(2, 0, 1)
+
+
+def observe_colour(planes: np.ndarray, header: JpegHeader) -> JpegObservation:
+    """The colour planes (2, H, W) of :func:`decode_colour` with their tables (B = 2)."""
     tables = np.stack([header.tables[name] for name in header.table_ids[1:]]).astype(np.float32)
     seen = torch.from_numpy(np.ascontiguousarray(planes, np.float32) / 255.0)[:, None]
     return JpegObservation.from_planes(seen, torch.from_numpy(tables))

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from dfips_ros.errors import CheckpointError, ConfigError, ShapeError
-from dfips_ros.networks.dct_unet import COMPARE_SCALE, DETAIL_SCALE, _folded, _unfolded
+from dfips_ros.networks.dct_unet import COMPARE_SCALE, DETAIL_SCALE, MEAN_SCALE, _folded, _unfolded
 from dfips_ros.processes.jpeg import round_trip, standard_table
-from dfips_ros.processes.jpeg_dct import JpegObservation
+from dfips_ros.processes.jpeg_dct import JpegObservation, blocks, by_block, chosen_blocks
 from dfips_ros.processes.jpeg_feedback import JpegFeedback, PlaneSpace
 from dfips_ros.solver import SolverConfig, TrainingConfig
 from dfips_ros.tasks.deblocking.config import (
@@ -84,11 +84,24 @@ def test_pixels_are_folded_as_torch_does_it(fold):
     estimate, residual, observation = planes
     folded = _folded(estimate, residual, observation, fold)
     own = functional.pixel_unshuffle(estimate - 0.5, fold)
-    torch.testing.assert_close(folded[:, : fold**2], (own - own.mean(1, keepdim=True)) * DETAIL_SCALE)
+    mean = own.mean(1, keepdim=True)
+    coarser = functional.avg_pool2d(mean, 3, stride=1, padding=1, count_include_pad=False)
+    expected = torch.cat([(own - mean) * DETAIL_SCALE, (mean - coarser) * DETAIL_SCALE, mean * MEAN_SCALE], 1)
+    torch.testing.assert_close(folded[:, : fold**2 + 2], expected, atol=1e-5, rtol=1e-5)
     compared = functional.pixel_unshuffle(torch.cat([residual, estimate - observation], 1), fold) * COMPARE_SCALE
     torch.testing.assert_close(folded[:, fold**2 + 2 :], compared)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training: the inputs keep their digits
+        assert torch.equal(_folded(estimate, residual, observation, fold), folded)
     image = torch.rand(2, fold**2, 6, 4).contiguous(memory_format=torch.channels_last)
     assert torch.equal(_unfolded(image, fold), functional.pixel_shuffle(image, fold))
+
+
+def test_chosen_blocks_are_those_of_all_blocks():
+    for height, width in ((8, 8), (16, 8), (24, 40)):
+        planes = torch.rand(3, 1, height, width, generator=torch.manual_seed(0))
+        every = by_block(blocks(planes))
+        batch, number = (torch.rand(every.shape[:2], generator=torch.manual_seed(1)) < 0.7).nonzero(as_tuple=True)
+        assert torch.equal(chosen_blocks(planes, batch, number), every[batch, number])
 
 
 def test_each_stage_has_the_levels_of_its_config():

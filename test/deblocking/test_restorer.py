@@ -2,6 +2,9 @@
 """JPEG bytes in, image out: every kind of JPEG, every kind of bad input, and bytes changed at random."""
 
 import io
+import platform
+import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 
 from dfips_ros.errors import CheckpointError, ConfigError, EncodingError, InputError
 from dfips_ros.processes.jpeg import encode, standard_table
-from dfips_ros.processes.jpeg_file import read_colour, read_header, read_luminance, read_picture
+from dfips_ros.processes.jpeg_file import decode_colour, observe_colour, read_header, read_luminance, read_picture
 from dfips_ros.solver import Checkpoint, save_checkpoint
 from dfips_ros.tasks.deblocking import JpegRestorer, psnr
 from dfips_ros.tasks.deblocking.restorer import COLOUR, CONSISTENCIES, LUMINANCE
@@ -74,12 +77,12 @@ def test_colour_planes_are_those_of_the_file(jpeg, subsampling):
     for size in [(64, 96), (17, 39), (1, 1)]:
         data = jpeg(*size, subsampling=subsampling, quality=95)
         header = read_header(data)
-        planes = read_colour(data, header).planes[:, 0].numpy() * 255
+        planes = observe_colour(decode_colour(data, header), header).planes[:, 0].numpy() * 255
         if subsampling:
             planes = np.stack([cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR) for plane in planes])
         cropped = planes[:, : size[0], : size[1]].transpose(1, 2, 0)
         assert np.abs(cropped - read_picture(data)[..., 1:]).max() <= 1.01
-    assert read_colour(jpeg(subsampling=1), read_header(jpeg(subsampling=1))) is None
+    assert decode_colour(jpeg(subsampling=1), read_header(jpeg(subsampling=1))) is None
 
 
 def test_restored_colour_is_nearer_to_the_truth(restorers, picture, jpeg):
@@ -116,9 +119,25 @@ def test_consistency_does_not_lower_the_psnr(restorers, picture, quality):
     assert mean["project"] > mean["off"] - 0.005 and mean["exact"] > mean["off"] - 0.02
 
 
-def test_the_same_bytes_give_the_same_image(restorers, jpeg):
-    data = jpeg()
-    assert (restorers["exact"].restore(data) == restorers["exact"].restore(bytearray(data))).all()
+def test_the_same_bytes_give_the_same_image_on_any_thread(restorers, jpeg):
+    sources = [jpeg(seed=0), bytearray(jpeg(seed=1)), jpeg(seed=2, grey=True), jpeg(seed=3, subsampling=1)]
+    alone = [restorers["exact"].restore(data) for data in sources]
+    assert all(image.flags.c_contiguous for image in alone)
+    with ThreadPoolExecutor(3) as threads:
+        for image, same in zip(alone * 3, threads.map(restorers["exact"].restore, sources * 3), strict=True):
+            assert np.abs(image.astype(int) - same).max() <= 2  # other threads may add up in another order
+            assert np.mean(image != same) < 0.01
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, another allocator")
+def test_memory_of_a_frame_is_kept_for_the_next_one(restorers, jpeg):
+    data = jpeg(480, 640)
+    faults = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        restorers["exact"].restore(data)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults[1:]) < 2000, faults  # about 10,000 where it is given back and asked for anew
 
 
 def test_bad_input_is_refused_with_a_reason(restorers, jpeg):
