@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..processes.device_meshes import DeviceMeshes
 from ..processes.mesh import Mesh
 from ..solver import StageTrainer, TrainingConfig
 from ..tasks.object_pose import EstimatorConfig, PoseDataConfig, device_solver, device_stages
@@ -60,9 +61,11 @@ class DeviceBatch:
         seams: Seams = {
             "crop": [(device_solver, name) for name in ("mask_bounds", "area_table", "look_at_boxes", "warp")],
             "observe": [(device_solver, "observe")],
-            "simulate and compare": [(device_stages, "compare"), (DeviceStages, "_compare")],
-            "network and update": [(DeviceStages, "estimate")],
-            "polish": [(DevicePolish, "estimate")],
+            "simulate and compare": [
+                (device_stages, "compare"), (DeviceStages, "_compare"), (DeviceMeshes, "inverse_depth")
+            ],
+            "network and update": [(DeviceStages, "estimate"), (DeviceStages, "unroll")],
+            "polish": [(DevicePolish, "estimate"), (DevicePolish, "unroll")],
             "covariance": [(device_solver, "compare"), (DeviceCovariance, "__call__")],
         }
         watch = Stopwatch(seams, self.device.type)

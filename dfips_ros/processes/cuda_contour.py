@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton kernels of the explicit comparison: contours of simulated masks, and rows of the Gauss-Newton system.
+"""Triton kernels of the explicit comparison: rows of the Gauss-Newton system.
 
-What ``device_contour.compare`` does with some two hundred operations of PyTorch, in four launches; the tests compare
-the two. All sums over images are whole numbers, so that the result does not depend on the order in which programs run.
+What ``device_contour.compare`` does with some two hundred operations of PyTorch, in four launches with those of
+``cuda_silhouette``; the tests compare the two.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import triton
@@ -15,133 +13,14 @@ import triton.language as tl
 from torch import Tensor
 
 from .contour import GLOBAL_FEATURES, NUM_ROWS, NUM_SIMULATED, NUM_SURFACE, ROW_FEATURES
+from .cuda_silhouette import central, image_sums, iou_of, outline, slot_of
 from .observation import NUM_OBSERVED, SilhouetteObservation
 
 assert NUM_SIMULATED == NUM_OBSERVED == NUM_SURFACE  # the kinds of rows, which one launch makes
 
-SUMS = 9  # of an image: contour, common and either pixels, then sums of 1, x, y, x^2, y^2, x y from its middle
-PARTS = ("rows", "jacobian", "residual", "weight", "context", "norm")  # of a comparison, in this order in memory
-_ROWS = 8  # image rows of one program
+PARTS = ("rows", "jacobian", "residual", "weight", "context", "norm")  # of a comparison, in the order of its kernel
 _POINTS = 32  # contour points that are matched in one step
 _LANES = 128
-
-
-@triton.jit
-def edges(inverse, image, x, y, size):
-    """Which pixels of an image are seen, and which of them have a background neighbour and are not at the border."""
-    there = (x < size) & (y < size)
-    k = image + y * size + x
-    seen = tl.load(inverse + k, mask=there, other=0.0) > 0
-    inner = there & (x > 0) & (y > 0) & (x < size - 1) & (y < size - 1)
-    around = (tl.load(inverse + k - size, mask=inner, other=1.0) > 0) & (
-        tl.load(inverse + k + size, mask=inner, other=1.0) > 0
-    )
-    around = around & (tl.load(inverse + k - 1, mask=inner, other=1.0) > 0)
-    around = around & (tl.load(inverse + k + 1, mask=inner, other=1.0) > 0)
-    return seen, seen & inner & (around == 0)
-
-
-@triton.jit
-def _sums(inverse, mask, valid, row_counts, sums, size, observations, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    image, observed = b * size * size, (b % observations) * size * size
-    y = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
-    x = tl.arange(0, WIDTH)[None, :]
-    there = (x < size) & (y < size)
-    seen, edge = edges(inverse, image, x, y, size)
-    counts = tl.sum(edge.to(tl.int32), axis=1)
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    tl.store(row_counts + b * size + rows, counts, mask=rows < size)
-    known = tl.load(valid + observed + y * size + x, mask=there, other=0) > 0
-    other = tl.load(mask + observed + y * size + x, mask=there, other=0) > 0
-    out = sums + b * 9
-    tl.atomic_add(out, tl.sum(counts).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 1, tl.sum((seen & other & known).to(tl.int32)).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 2, tl.sum(((seen | other) & known).to(tl.int32)).to(tl.int64), sem="relaxed")
-    n = (seen & known).to(tl.int32)
-    u, v = x - size // 2, y - size // 2
-    tl.atomic_add(out + 3, tl.sum(n).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 4, tl.sum(n * u).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 5, tl.sum(n * v).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 6, tl.sum(n * u * u).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 7, tl.sum(n * v * v).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 8, tl.sum(n * u * v).to(tl.int64), sem="relaxed")
-
-
-def image_sums(inverse: Tensor, observation: SilhouetteObservation) -> tuple[Tensor, Tensor]:
-    """Numbers that describe simulated masks, and how they overlap with the observed ones.
-
-    Args:
-        inverse: (A * B, S, S) inverse depth, A images for each of the B observations, the observation last.
-        observation: B observations.
-
-    Returns:
-        (A * B, SUMS) int64 and the contour pixels in each row (A * B, S) int32.
-    """
-    count, size, _ = inverse.shape
-    sums = torch.zeros((count, SUMS), device=inverse.device, dtype=torch.int64)
-    row_counts = torch.empty((count, size), device=inverse.device, dtype=torch.int32)
-    _sums[(count, triton.cdiv(size, _ROWS))](
-        inverse, observation.mask, observation.valid, row_counts, sums, size, len(observation), ROWS=_ROWS,
-        WIDTH=triton.next_power_of_2(size),
-    )  # fmt: skip
-    return sums, row_counts
-
-
-def overlap(sums: Tensor) -> Tensor:
-    """IoU (B,) float32 from the sums (B, SUMS)."""
-    return sums[:, 1] / sums[:, 2].clamp_min(1)
-
-
-@triton.jit
-def _outline(inverse, row_counts, places, normals, size, most, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    image = b * size * size
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    x, y = tl.arange(0, WIDTH)[None, :], rows[:, None]
-    every = tl.arange(0, WIDTH)
-    counts = tl.load(row_counts + b * size + every, mask=every < size, other=0)
-    above = tl.sum(tl.where(every[None, :] < y, counts[None, :], 0), axis=1)
-    _, edge = edges(inverse, image, x, y, size)
-    n = edge.to(tl.int32)
-    j = above[:, None] + tl.cumsum(n, axis=1) - n
-    keep = edge & (j < most)
-    tl.store(places + b * most + j, (y * size + x).to(tl.int32), mask=keep)
-    nx = tl.zeros([ROWS, WIDTH], tl.float32)
-    ny = tl.zeros([ROWS, WIDTH], tl.float32)
-    for dy in tl.static_range(-2, 3):
-        for dx in tl.static_range(-2, 3):
-            v = tl.minimum(tl.maximum(y + dy, 0), size - 1)
-            u = tl.minimum(tl.maximum(x + dx, 0), size - 1)
-            inside = tl.load(inverse + image + v * size + u, mask=keep, other=0.0) > 0
-            nx -= tl.where(inside, dx * 1.0, 0.0)
-            ny -= tl.where(inside, dy * 1.0, 0.0)
-    length = tl.sqrt(nx * nx + ny * ny)
-    scale = tl.where(length < 1e-6, 0.0, 1.0 / tl.maximum(length, 1e-6))
-    tl.store(normals + (b * most + j) * 2, nx * scale, mask=keep)
-    tl.store(normals + (b * most + j) * 2 + 1, ny * scale, mask=keep)
-
-
-def outline(inverse: Tensor, row_counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Contour pixels in raster order, and their outward normals.
-
-    A contour may have a quarter as many pixels as the image has; what is beyond is left out.
-
-    Args:
-        inverse: (B, S, S).
-        row_counts: (B, S) from :func:`image_sums`.
-
-    Returns:
-        (B, S * S / 4) int32 flat places and (B, S * S / 4, 2) float32 normals, not filled beyond the count.
-    """
-    count, size, _ = inverse.shape
-    most = size * size // 4
-    places = torch.empty((count, most), device=inverse.device, dtype=torch.int32)
-    normals = torch.empty((count, most, 2), device=inverse.device)
-    _outline[(count, triton.cdiv(size, _ROWS))](
-        inverse, row_counts, places, normals, size, most, ROWS=_ROWS, WIDTH=triton.next_power_of_2(size)
-    )
-    return places, normals
 
 
 @triton.jit
@@ -237,74 +116,67 @@ def _nearest(places, normals, count, size, most, qu, qv, gu, gv, LANES: tl.const
 
 
 @triton.jit
-def central(sums, size):
-    """Area, centroid and second central moments of a mask from its sums; see ``device_contour.central_moments``."""
-    area = tl.load(sums + 3).to(tl.float32)
-    n = tl.maximum(area, 1.0)
-    mu, mv = tl.load(sums + 4).to(tl.float32) / n, tl.load(sums + 5).to(tl.float32) / n
-    uu = tl.load(sums + 6).to(tl.float32) / n - mu * mu
-    vv = tl.load(sums + 7).to(tl.float32) / n - mv * mv
-    uv = tl.load(sums + 8).to(tl.float32) / n - mu * mv
-    middle = tl.where(area > 0, (size // 2).to(tl.float32), 0.0)
-    return area, mu + middle, mv + middle, uu, vv, uv
-
-
-@triton.jit
-def _context(sums, observed, context, norm, b, size, focal, tz, GLOBALS: tl.constexpr):
-    common, either = tl.load(sums + 1).to(tl.float32), tl.load(sums + 2).to(tl.float32)
-    away = 1.0 - common / tl.maximum(either, 1.0)
+def _context(sums, other, context, norm, size, focal, tz):
+    away = 1.0 - iou_of(sums)
     area, mu, mv, uu, vv, uv = central(sums, size)
-    other = observed + b * 6
     seen = tl.load(other)
     scale = tz / focal
     square = scale * scale
-    out = context + b * GLOBALS
-    tl.store(norm + b, away)
-    tl.store(out, away)
-    tl.store(out + 1, 0.5 * tl.log((area + 1.0) / (seen + 1.0)))
-    tl.store(out + 2, 4.0 * (mu - tl.load(other + 1)) * scale)
-    tl.store(out + 3, 4.0 * (mv - tl.load(other + 2)) * scale)
-    tl.store(out + 4, 20.0 * uu * square)
-    tl.store(out + 5, 20.0 * vv * square)
-    tl.store(out + 6, 20.0 * uv * square)
-    tl.store(out + 7, 20.0 * tl.load(other + 3) * square)
-    tl.store(out + 8, 20.0 * tl.load(other + 4) * square)
-    tl.store(out + 9, 20.0 * tl.load(other + 5) * square)
-    tl.store(out + 10, area * square)
-    tl.store(out + 11, seen * square)
-    tl.store(out + 12, 1.0 / tz)
-    tl.store(out + 13, tl.log(1.0 / (64.0 * scale)))
+    tl.store(norm, away)
+    tl.store(context, away)
+    tl.store(context + 1, 0.5 * tl.log((area + 1.0) / (seen + 1.0)))
+    tl.store(context + 2, 4.0 * (mu - tl.load(other + 1)) * scale)
+    tl.store(context + 3, 4.0 * (mv - tl.load(other + 2)) * scale)
+    tl.store(context + 4, 20.0 * uu * square)
+    tl.store(context + 5, 20.0 * vv * square)
+    tl.store(context + 6, 20.0 * uv * square)
+    tl.store(context + 7, 20.0 * tl.load(other + 3) * square)
+    tl.store(context + 8, 20.0 * tl.load(other + 4) * square)
+    tl.store(context + 9, 20.0 * tl.load(other + 5) * square)
+    tl.store(context + 10, area * square)
+    tl.store(context + 11, seen * square)
+    tl.store(context + 12, 1.0 / tz)
+    tl.store(context + 13, tl.log(1.0 / (64.0 * scale)))
 
 
-@triton.jit
+# Parts of the memory of stages begin anywhere: one kernel for all of them.
+@triton.jit(do_not_specialize_on_alignment=["sums", "poses", "cameras", "mesh_index", "offset", "observed", "slots"])
 def _rows(
     inverse, sums, places, normals, poses, cameras, valid, distance, contour, contour_valid, surface, mesh_index,
-    offset, observed, rows, jacobian, residual, weight, context, norm, size, most,
+    offset, observed, slots, rows, jacobian, residual, weight, context, norm, size, most, observations,
     COUNT: tl.constexpr, FEATURES: tl.constexpr, GLOBALS: tl.constexpr, LANES: tl.constexpr, POINTS: tl.constexpr,
+    DRAWN: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
+    n = b % observations
+    out = slot_of(b, observations, slots, SLOTS)
     kind = tl.program_id(1)
     image = b * size * size
+    valid += n * size * size
+    distance += n * size * size
     i = tl.arange(0, LANES)
     lane = i < COUNT
-    row = (b * 3 + kind) * COUNT + i
-    pose, camera = poses + b * 16, cameras + b * 9
+    row = (out * 3 + kind) * COUNT + i
+    pose, camera = poses + b * 16, cameras + n * 9
     focal, cx, cy = tl.load(camera), tl.load(camera + 2), tl.load(camera + 5)
     tx, ty, tz = tl.load(pose + 3), tl.load(pose + 7), tl.load(pose + 11)
     count = tl.minimum(tl.load(sums + b * 9), most).to(tl.int32)
     places += b * most
     normals += b * most * 2
     if kind == 0:
-        _context(sums + b * 9, observed, context, norm, b, size, focal, tz, GLOBALS)
+        _context(sums + b * 9, observed + n * 6, context + out * GLOBALS, norm + out, size, focal, tz)
         there = tl.where(count > 0, i, COUNT) < COUNT
-        j = tl.minimum(((i + tl.load(offset + b)) * count / COUNT).to(tl.int32), count - 1)
+        begin = 0.5
+        if DRAWN:
+            begin = tl.load(offset + n)
+        j = tl.minimum(((i + begin) * count / COUNT).to(tl.int32), count - 1)
         place = tl.load(places + j, mask=there, other=0)
         nx, ny = tl.load(normals + 2 * j, mask=there, other=0.0), tl.load(normals + 2 * j + 1, mask=there, other=0.0)
         y = place // size
         u, v = (place - y * size).to(tl.float32), y.to(tl.float32)
-        s, gu, gv = distance_at(distance + image, u, v, size, there)
+        s, gu, gv = distance_at(distance, u, v, size, there)
         length = tl.sqrt(gu * gu + gv * gv)
-        there = there & (tl.load(valid + image + place, mask=there, other=0) > 0) & (length >= 0.1)
+        there = there & (tl.load(valid + place, mask=there, other=0) > 0) & (length >= 0.1)
         gu, gv = gu / tl.maximum(length, 0.1), gv / tl.maximum(length, 0.1)
         z = 1.0 / tl.maximum(tl.load(inverse + image + place, mask=there, other=1.0), 1e-12)
         r = s + 0.5
@@ -313,11 +185,11 @@ def _rows(
             nx, ny, tl.zeros_like(nx), r * gu, r * gv, nx * gu + ny * gv, length, 0, FEATURES,
         )  # fmt: skip
     if kind == 1:
-        query = contour + (b * COUNT + i) * 4
+        query = contour + (n * COUNT + i) * 4
         qu, qv = tl.load(query, mask=lane, other=0.0), tl.load(query + 1, mask=lane, other=0.0)
         gu, gv = tl.load(query + 2, mask=lane, other=0.0), tl.load(query + 3, mask=lane, other=0.0)
         there = tl.where(count > 0, i, COUNT) < COUNT
-        there = there & (tl.load(contour_valid + b * COUNT + i, mask=lane, other=0.0) > 0)
+        there = there & (tl.load(contour_valid + n * COUNT + i, mask=lane, other=0.0) > 0)
         best = _nearest(places, normals, count, size, most, qu, qv, gu, gv, LANES, POINTS)
         place = tl.load(places + best, mask=there, other=0)
         nx = tl.load(normals + 2 * best, mask=there, other=0.0)
@@ -332,7 +204,7 @@ def _rows(
             1, FEATURES,
         )  # fmt: skip
     if kind == 2:
-        p = surface + (tl.load(mesh_index + b) * COUNT + i) * 6
+        p = surface + (tl.load(mesh_index + n) * COUNT + i) * 6
         a0, a1 = tl.load(p, mask=lane, other=0.0), tl.load(p + 1, mask=lane, other=0.0)
         a2, b0 = tl.load(p + 2, mask=lane, other=0.0), tl.load(p + 3, mask=lane, other=0.0)
         b1, b2 = tl.load(p + 4, mask=lane, other=0.0), tl.load(p + 5, mask=lane, other=0.0)
@@ -346,13 +218,13 @@ def _rows(
         v = focal * (r10 * a0 + r11 * a1 + r12 * a2 + ty) / safe + cy
         nx, ny = r00 * b0 + r01 * b1 + r02 * b2, r10 * b0 + r11 * b1 + r12 * b2
         nz = r20 * b0 + r21 * b1 + r22 * b2
-        s, gu, gv = distance_at(distance + image, u, v, size, there)
+        s, gu, gv = distance_at(distance, u, v, size, there)
         x = tl.minimum(tl.maximum(u + 0.5, 0.0), size - 1.0).to(tl.int32)
         y = tl.minimum(tl.maximum(v + 0.5, 0.0), size - 1.0).to(tl.int32)
         front = tl.load(inverse + image + y * size + x, mask=there, other=0.0)
         seen = (front > 0) & (z < 1.0 / tl.maximum(front, 1e-12) + 0.03)
         length = tl.sqrt(gu * gu + gv * gv)
-        known = (tl.load(valid + image + y * size + x, mask=there, other=0) > 0) & (length > 0.1)
+        known = (tl.load(valid + y * size + x, mask=there, other=0) > 0) & (length > 0.1)
         gu, gv = tl.where(known, gu / tl.maximum(length, 0.1), gu), tl.where(known, gv / tl.maximum(length, 0.1), gv)
         r = tl.where(known, tl.maximum(s, 0.0), 0.0)
         _write(
@@ -361,26 +233,42 @@ def _rows(
         )  # fmt: skip
 
 
+def features_of(count: int, slots: int, device: torch.device) -> dict[str, Tensor]:
+    """Memory for the features of ``slots`` comparisons of each of ``count`` observations, (slots * count, ...) each."""
+    shapes = ((NUM_ROWS, ROW_FEATURES), (NUM_ROWS, 6), (NUM_ROWS,), (NUM_ROWS,), (GLOBAL_FEATURES,), ())
+    return {name: torch.empty((slots * count, *s), device=device) for name, s in zip(PARTS, shapes, strict=True)}
+
+
 def comparison(
     inverse: Tensor,
     observation: SilhouetteObservation,
     pose: Tensor,
     surface: Tensor,
     observed_moments: Tensor,
-    offset: Tensor,
+    offset: Tensor | None = None,
+    sums: Tensor | None = None,
+    kept: tuple[Tensor | None, dict[str, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
-    """What ``device_contour.compare`` returns, of simulated inverse depths (B, S, S); the arguments are as there."""
+    """What ``device_contour.compare`` returns, of simulated inverse depths (A * B, S, S), the observation last.
+
+    The arguments are as there, and:
+
+    Args:
+        sums: (A * B, SUMS) int64 zeros to be filled; made by default.
+        kept: where A + 1 comparisons are kept, one of them the present one: which one that is (B,) int32, and the
+            memory of all from :func:`features_of`. Where it is None instead, the first ones are filled.
+    """
     count, size, _ = inverse.shape
-    sums, row_counts = image_sums(inverse, observation)
+    sums, row_counts = image_sums(inverse, observation, sums)
     places, normals = outline(inverse, row_counts)
-    shapes = ((NUM_ROWS, ROW_FEATURES), (NUM_ROWS, 6), (NUM_ROWS,), (NUM_ROWS,), (GLOBAL_FEATURES,), ())
-    lengths = [count * math.prod(shape) for shape in shapes]
-    memory = torch.empty(sum(lengths), device=inverse.device).split(lengths)  # one piece, for `cuda_stages.accept`
-    out = {n: part.view(count, *shape) for n, part, shape in zip(PARTS, memory, shapes, strict=True)}
+    present, out = kept or (None, features_of(count, 1, inverse.device))
+    slots = 0 if present is None else 1 + count // len(observation)
     _rows[(count, 3)](
         inverse, sums, places, normals, pose, observation.camera.contiguous(), observation.valid,
         observation.signed_distance, observation.contour.contiguous(), observation.contour_valid.contiguous(),
-        surface, observation.mesh_index, offset, observed_moments, *out.values(), size, places.shape[1],
-        COUNT=NUM_ROWS // 3, FEATURES=ROW_FEATURES, GLOBALS=GLOBAL_FEATURES, LANES=_LANES, POINTS=_POINTS, num_warps=8,
+        surface, observation.mesh_index, sums if offset is None else offset, observed_moments,
+        sums if present is None else present, *out.values(), size, places.shape[1], len(observation),
+        COUNT=NUM_ROWS // 3, FEATURES=ROW_FEATURES, GLOBALS=GLOBAL_FEATURES, LANES=_LANES, POINTS=_POINTS,
+        DRAWN=offset is not None, SLOTS=slots, num_warps=8,
     )  # fmt: skip
     return {**out, "inverse_depth": inverse}

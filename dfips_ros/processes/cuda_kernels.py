@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .cuda_silhouette import slot_of
+
 _TRIANGLES, _PIXELS = 32, 16  # of one step of one program: a small triangle is done in one step
 _MOST_SPLITS, _SPLIT_WORK = 64, 4096  # a mesh of few, large triangles is split among more programs
 NEAR = tl.constexpr(1e-3)
@@ -40,10 +42,10 @@ def _corner(triangles, f, there, k: tl.constexpr, pose, fx, fy, cx, cy):
     return fx * x * inverse + cx, fy * y * inverse + cy, tl.where(z < NEAR, -1.0, inverse)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["mesh_index", "active", "slots", "poses", "cameras"])
 def _raster(
-    triangles, face_start, mesh_index, active, poses, cameras, buffer, height, width, observations, splits,
-    EVERY: tl.constexpr, TRIANGLES: tl.constexpr, PIXELS: tl.constexpr,
+    triangles, face_start, mesh_index, active, slots, poses, cameras, buffer, height, width, observations, splits,
+    EVERY: tl.constexpr, SLOTS: tl.constexpr, TRIANGLES: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
     n = b % observations
@@ -73,7 +75,7 @@ def _raster(
         du0, dv0 = ((by - qy) * scale)[:, None], ((qx - bx) * scale)[:, None]
         du1, dv1 = ((qy - ay) * scale)[:, None], ((ax - qx) * scale)[:, None]
         left, top, columns, pixels_of = left[:, None], top[:, None], columns[:, None], pixels[:, None]
-        image = buffer + b * height * width
+        image = buffer + slot_of(b, observations, slots, SLOTS) * height * width
         for start in range(tl.program_id(2) * PIXELS, tl.max(pixels, axis=0), splits * PIXELS):
             k = start + tl.arange(0, PIXELS)[None, :]
             row = k // columns
@@ -97,6 +99,8 @@ def rasterize(
     poses: Tensor,
     cameras: Tensor,
     size: tuple[int, int],
+    onto: Tensor | None = None,
+    slots: Tensor | None = None,
 ) -> Tensor:
     """Inverse depth images of a batch.
 
@@ -109,15 +113,20 @@ def rasterize(
         poses: (A * B, 4, 4) contiguous: A poses for each of the B elements, the element last.
         cameras: (B, 3, 3) float32, contiguous.
         size: (height, width).
+        onto: (A * B, H, W) or more, float32 zeros that are drawn on; made by default.
+        slots: (B,) int32, where ``onto`` holds A + 1 images of each element: which one is kept, the others are drawn.
 
     Returns:
-        (A * B, H, W) float32, 0 where nothing is seen.
+        (A * B, H, W) float32, 0 where nothing is seen; or ``onto``.
     """
-    buffer = torch.zeros((len(poses), *size), device=poses.device, dtype=torch.int32)
+    if onto is None:
+        onto = torch.zeros((len(poses), *size), device=poses.device)
     splits = max(1, min(_MOST_SPLITS, _SPLIT_WORK // most_faces))
     grid = (len(poses), triton.cdiv(most_faces, _TRIANGLES), splits)
     _raster[grid](
-        triangles, face_start, mesh_index, mesh_index if active is None else active, poses, cameras, buffer, size[0],
-        size[1], len(mesh_index), splits, EVERY=active is None, TRIANGLES=_TRIANGLES, PIXELS=_PIXELS,
+        triangles, face_start, mesh_index, mesh_index if active is None else active,
+        mesh_index if slots is None else slots, poses, cameras, onto.view(torch.int32), size[0], size[1],
+        len(mesh_index), splits, EVERY=active is None,
+        SLOTS=0 if slots is None else 1 + len(poses) // len(mesh_index), TRIANGLES=_TRIANGLES, PIXELS=_PIXELS,
     )  # fmt: skip
-    return buffer.view(torch.float32)
+    return onto

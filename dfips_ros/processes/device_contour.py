@@ -85,7 +85,7 @@ def simulated_iou(inverse: Tensor, observation: SilhouetteObservation) -> Tensor
     """IoU (B,) of B simulated inverse depths (B, S, S) and observations, as :func:`known_iou`."""
     if not has_kernels(inverse.device):
         return known_iou(inverse > 0, observation)
-    from .cuda_contour import image_sums, overlap
+    from .cuda_silhouette import image_sums, overlap
 
     return overlap(image_sums(inverse, observation)[0])
 
@@ -125,12 +125,11 @@ def compare(
     pose, camera = estimate.float(), observation.camera
     inverse = meshes.inverse_depth(observation.mesh_index, pose, camera, size)
     moments = observed_moments(observation) if moments is None else moments
-    if offset is None:
-        offset = torch.full_like(pose[:, 0, 0], 0.5)
     if has_kernels(pose.device):
         from .cuda_contour import comparison
 
         return comparison(inverse, observation, pose.contiguous(), meshes.surface, moments, offset)
+    offset = torch.full_like(pose[:, 0, 0], 0.5) if offset is None else offset
     seen, valid = inverse > 0, observation.valid > 0
     flat, flat_valid = inverse.flatten(1), valid.flatten(1)
     contour = contour_of(seen)

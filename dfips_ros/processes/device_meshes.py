@@ -53,8 +53,9 @@ class DeviceMeshes:
         self.most_faces = int(np.diff(packed.face_start).max())
 
     def inverse_depth(
-        self, mesh_index: Tensor, poses: Tensor, cameras: Tensor, size: int, active: Tensor | None = None
-    ) -> Tensor:
+        self, mesh_index: Tensor, poses: Tensor, cameras: Tensor, size: int, active: Tensor | None = None,
+        onto: Tensor | None = None, slots: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Draw a batch.
 
         Args:
@@ -63,6 +64,7 @@ class DeviceMeshes:
             cameras: (B, 3, 3) float32 pinhole matrices.
             size: side of the images, pixels.
             active: (B,) bool or int32; the other elements stay empty.
+            onto, slots: with kernels alone, see ``cuda_kernels.rasterize``.
 
         Returns:
             (A * B, S, S) float32, 0 where nothing is seen.
@@ -72,7 +74,7 @@ class DeviceMeshes:
 
             return rasterize(
                 self.triangles, self.face_start, self.most_faces, mesh_index, None if active is None else active.int(),
-                poses.contiguous(), cameras.float().contiguous(), (size, size),
+                poses.contiguous(), cameras.float().contiguous(), (size, size), onto, slots,
             )  # fmt: skip
         times = len(poses) // len(mesh_index)
         mesh_index, active = mesh_index.repeat(times), None if active is None else active.repeat(times)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .device_meshes import has_kernels
 from .observation import NUM_OBSERVED, SilhouetteObservation
@@ -49,7 +50,7 @@ class Contour:
 def contour_of(seen: Tensor) -> Contour:
     """The contour of masks (B, S, S) bool; pixels at the border of the image do not count."""
     inner = seen[:, :-2, 1:-1] & seen[:, 2:, 1:-1] & seen[:, 1:-1, :-2] & seen[:, 1:-1, 2:]
-    edge = torch.nn.functional.pad((seen[:, 1:-1, 1:-1] & ~inner).to(torch.int32), (1, 1, 1, 1))
+    edge = pad((seen[:, 1:-1, 1:-1] & ~inner).to(torch.int32), (1, 1, 1, 1))
     rank = edge.flatten(1).cumsum(1, dtype=torch.int32)
     return Contour(rank, rank[:, -1])
 
@@ -99,8 +100,9 @@ def signed_distance(mask: Tensor) -> Tensor:
 
 
 def observe(
-    mask: Tensor, valid: Tensor, camera: Tensor, mesh_index: Tensor, offset: Tensor | None = None
-) -> SilhouetteObservation:
+    mask: Tensor, valid: Tensor, camera: Tensor, mesh_index: Tensor, offset: Tensor | None = None,
+    lines: Tensor | None = None,
+) -> SilhouetteObservation:  # fmt: skip
     """Prepare observed crops for comparison; everything stays on their device.
 
     Args:
@@ -109,19 +111,24 @@ def observe(
         camera: (B, 3, 3) float32 pinhole matrices of the crops.
         mesh_index: (B,) int64 which mesh is seen.
         offset: (B,) in [0, 1): where the sampling of contour points starts; 0.5 by default.
+        lines: (B, 3, S) int32 that is filled with how many pixels each row has of the contour, of the object, and of
+            what is unknown.
     """
+    if has_kernels(mask.device):
+        from .cuda_observation import observed
+
+        distance, points, known = observed(mask.contiguous(), valid.contiguous(), offset, lines)
+        return SilhouetteObservation(
+            mask=mask, valid=valid, signed_distance=distance, contour=points, contour_valid=known, camera=camera,
+            mesh_index=mesh_index,
+        )  # fmt: skip
     size = mask.shape[-1]
     seen = mask > 0
     offset = torch.full_like(camera[:, 0, 0], 0.5) if offset is None else offset
-    if has_kernels(mask.device):
-        from .cuda_observation import observed_contours
-
-        points, known = observed_contours(mask, valid, offset)
-        return SilhouetteObservation(
-            mask=mask, valid=valid, signed_distance=signed_distance(seen), contour=points, contour_valid=known,
-            camera=camera, mesh_index=mesh_index,
-        )  # fmt: skip
     contour = contour_of(seen)
+    if lines is not None:
+        ranks = pad(contour.rank[:, size - 1 :: size], (1, 0)).diff(dim=1)
+        lines.copy_(torch.stack([ranks, seen.sum(2), (valid == 0).sum(2)], dim=1))
     place = contour.sampled(NUM_OBSERVED, offset)
     y = torch.div(place, size, rounding_mode="floor")
     points = torch.cat([torch.stack([place % size, y], dim=-1).float(), normals_at(seen, place)], dim=-1)

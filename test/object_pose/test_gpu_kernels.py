@@ -5,8 +5,9 @@ Without a GPU this takes ``pip install triton`` and patience: ``python -m pytest
 """
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
 pytest.importorskip("triton", reason="triton is not installed; it comes with PyTorch's CUDA builds")
 
+from dfips_ros.geometry import so3_exp  # noqa: E402
 from dfips_ros.networks.contour_gauss_newton import (  # noqa: E402
     EPSILON,
     ROTATION_KNEE,
@@ -21,13 +23,21 @@ from dfips_ros.networks.contour_gauss_newton import (  # noqa: E402
 )
 from dfips_ros.processes import cuda_kernels, device_contour, device_meshes, device_observation  # noqa: E402
 from dfips_ros.processes.contour import GLOBAL_FEATURES, ROW_FEATURES  # noqa: E402
-from dfips_ros.processes.cuda_stages import stage_trials  # noqa: E402
+from dfips_ros.processes.cuda_stages import Rule, Unrolling  # noqa: E402
 from dfips_ros.processes.device_contour import compare, observed_moments  # noqa: E402
 from dfips_ros.processes.device_meshes import DeviceMeshes  # noqa: E402
 from dfips_ros.processes.device_observation import observe, signed_distance  # noqa: E402
 from dfips_ros.processes.rasterizer import rasterize_numpy  # noqa: E402
+from dfips_ros.processes.silhouette import RasterRenderer  # noqa: E402
 from dfips_ros.solver import SolverConfig  # noqa: E402
-from dfips_ros.tasks.object_pose import device_crop, device_polish, device_stages  # noqa: E402
+from dfips_ros.tasks.object_pose import (  # noqa: E402
+    EstimatorConfig,
+    Symmetries,
+    device_crop,
+    device_polish,
+    device_solver,
+    device_stages,
+)
 from dfips_ros.tasks.object_pose.config import ObjectPoseConfig, PoseDataConfig  # noqa: E402
 from dfips_ros.tasks.object_pose.data import pose_batches  # noqa: E402
 from dfips_ros.tasks.object_pose.device_polish import DevicePolish  # noqa: E402
@@ -39,7 +49,9 @@ from dfips_ros.tasks.object_pose.shapes import random_shape  # noqa: E402
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZE = 40 if DEVICE.type == "cpu" else 128
 CONFIG = ObjectPoseConfig(crop_size=SIZE, width=24, solver=SolverConfig(num_stages=2, max_scalings=0))
-MODULES = (device_contour, device_crop, device_meshes, device_observation, device_polish, device_stages)
+MODULES = (
+    device_contour, device_crop, device_meshes, device_observation, device_polish, device_solver, device_stages,
+)  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -147,9 +159,13 @@ def test_one_stage(width):
     pose = torch.eye(4, device=DEVICE).repeat(2, 1, 1)
     pose[:, 2, 3] = 3.0
     update = device_stages.stage_update(weights, features)
-    found = stage_trials(weights, features, pose, 2, 0.5, EPSILON, ROTATION_KNEE)
-    assert update.abs().min(0).values.max() > 0.05
-    for trial, scale in zip(found, (1.0, 0.5), strict=True):
+    rule = Rule(2, 0.5, 1.0, -1.0, 1e6, True, True, EPSILON, ROTATION_KNEE)
+    made = Unrolling(pose, 8, 1, rule)
+    made.images.fill_(1.0)  # what was drawn before
+    made.features = {name: torch.cat([part] * 3) for name, part in features.items()}
+    made.step(weights, 0)
+    assert update.abs().min(0).values.max() > 0.05 and not made.images.any()
+    for trial, scale in zip(made.trials[0].unflatten(0, (2, 2)), (1.0, 0.5), strict=True):
         assert torch.allclose(trial, device_stages.moved(pose, update * scale), atol=1e-5)
 
 
@@ -172,6 +188,59 @@ def test_polish(meshes, batch, monkeypatch):
     config = GaussNewtonConfig(iterations=2, attempts=2, damping=1e-3, robust_pixels=1.0, least_gain=1e-4)
     found = check(monkeypatch, DevicePolish(meshes, config, DEVICE), seen, initial)
     assert (found.residual_norms[:, -1] < found.residual_norms[:, 0]).any()
+
+
+def looking_at(mesh, turn, shift):
+    """A pose whose object's center is at ``shift``, in diameters."""
+    pose = np.eye(4)
+    pose[:3, :3] = so3_exp(torch.tensor([turn], dtype=torch.float64))[0].numpy()
+    pose[:3, 3] = np.array(shift) * mesh.diameter - pose[:3, :3] @ mesh.center
+    return pose
+
+
+@pytest.mark.parametrize("polish, axes", [(True, 1), (False, 0)])
+def test_solve(meshes, monkeypatch, polish, axes):
+    """From masks to poses: one that leaves the image, an empty one, and a pose that is of no use."""
+    mesh = meshes.meshes[0]
+    size = (60, 72) if DEVICE.type == "cpu" else (240, 288)
+    scale = size[0] / 60.0
+    camera = np.array([[64.0 * scale, 0, 37 * scale], [0, 63.0 * scale, 29 * scale], [0, 0, 1]])
+    true = [looking_at(mesh, (0.3, 0.2, 0.1), (0.1, 0.05, 2.0)), looking_at(mesh, (-0.3, 0.5, 0.1), (0.6, 0.3, 1.6))]
+    near = [looking_at(mesh, (0.35, 0.25, 0.0), (0.12, 0.05, 2.1)), looking_at(mesh, (-0.3, 0.5, 0.2), (0.6, 0.3, 1.5))]
+    initial, counts = np.stack([*near, near[0], near[0]]), len(near) + 2
+    initial[3, 2, 3] = np.nan
+    masks = np.zeros((counts, *size), bool)
+    tensors = torch.from_numpy(np.stack(true)).float(), torch.from_numpy(camera).float()
+    masks[:2] = RasterRenderer(mesh).render(*tensors, size).numpy() > 0
+    masks[3] = masks[0]
+    axis = np.array([[0.6, 0.0, 0.8]])[:axes]
+    config = EstimatorConfig(
+        refine=GaussNewtonConfig(iterations=2, attempts=2, damping=1e-3, robust_pixels=1.0) if polish else None,
+        refine_size=SIZE + 8, refine_faces=100, min_mask_pixels=30,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    rule = {} if polish else {"adaptive": False, "keep_best": False}
+    stages = make_solver(replace(CONFIG, solver=replace(CONFIG.solver, **rule)), MeshSet([mesh], 100))
+    for part in stages.parameters():
+        torch.nn.init.normal_(part, std=0.1)
+    solver = device_solver.DevicePoseSolver(
+        mesh, stages, config, DEVICE, Symmetries(np.eye(4)[None], axis, 0.01 * axis), 1 if polish else 2, SIZE
+    )
+    inputs = solver._inputs(masks.astype(np.uint8) * 255, camera, torch.from_numpy(initial))
+    use_kernels(monkeypatch, False)
+    expected = solver.forward(*inputs)
+    use_kernels(monkeypatch)
+    found = solver.forward(*inputs)
+    assert expected.solved.tolist() == [True, True, False, False] and expected.truncated[1]
+    assert (expected.iou[:2] > 0.3).all() and not torch.allclose(expected.history[0, 0], expected.T_camera_object[0])
+    for copy in (found, found.clone()):
+        for part in fields(expected):
+            mine, theirs = getattr(copy, part.name), getattr(expected, part.name)
+            if theirs is None:  # the kernels have one piece of memory
+                continue
+            assert mine.dtype == theirs.dtype, part.name
+            assert torch.allclose(mine.double(), theirs.double(), rtol=1e-3, atol=1e-4, equal_nan=True), part.name
+    assert torch.allclose(found.covariance, expected.covariance, rtol=1e-3, atol=1e-8)
 
 
 def check(monkeypatch, estimator, seen, initial):

@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """From masks to poses on a device: the estimator's answers in batches, nothing that waits, and bad input."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dfips_ros import processes
 from dfips_ros.errors import CameraError, ConfigError, MaskError, PoseError
-from dfips_ros.processes import device_contour, device_meshes, device_observation
 from dfips_ros.tasks.object_pose import (
     EstimatorConfig,
     ObjectPoseEstimator,
     Symmetries,
-    device_crop,
-    device_polish,
-    device_solver,
     device_stages,
     mask_solve,
     rotation_error_deg,
@@ -143,19 +135,15 @@ class _Record(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.names, self.count = set(), 0
+        self.names = set()
 
     def __torch_dispatch__(self, function, kinds, arguments=(), named=None):
         self.names.add(str(function))
-        self.count += not function.is_view
         return function(*arguments, **(named or {}))
 
 
 # What reads a value back, or has an outcome whose shape depends on values: each waits for a GPU.
 WAITS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "is_nonzero", "equal.default")
-ON_DEVICE = (
-    device_contour, device_crop, device_meshes, device_observation, device_polish, device_solver, device_stages,
-)  # fmt: skip
 
 
 def test_nothing_waits(one_by_one, batch):
@@ -166,116 +154,6 @@ def test_nothing_waits(one_by_one, batch):
         solver.forward(*inputs)
     assert len(record.names) > 50
     assert not {name for name in record.names if any(wait in name for wait in WAITS)}
-
-
-MOST_OPERATIONS = 400  # of PyTorch in a solve: with a GPU and one mask it is the launches that take the time
-
-
-def test_everything_is_on_the_device(one_by_one, batch, monkeypatch):
-    """On the device without memory, a value cannot be read, and a tensor left on the CPU does not fit; so kernels get
-    what they expect, in types and layout too."""
-
-    def tensors(*values):
-        for value in values:
-            assert value.device.type == "meta" and value.is_contiguous()
-
-    def seen(o):
-        tensors(o.mask, o.valid, o.signed_distance, o.contour, o.contour_valid, o.camera, o.mesh_index)
-        kinds = [t.dtype for t in (o.mask, o.valid, o.signed_distance, o.contour, o.camera, o.mesh_index)]
-        assert kinds == [torch.uint8] * 2 + [torch.float32] * 3 + [torch.int64]
-
-    def empty(*shape, dtype=torch.float32):
-        return torch.empty(shape, dtype=dtype, device="meta")
-
-    def rasterize(triangles, starts, most, index, active, poses, cameras, size):
-        tensors(triangles, starts, index, poses, cameras, *(() if active is None else (active,)))
-        assert active is None or active.dtype == torch.int32
-        assert cameras.dtype == torch.float32 and len(poses) % len(index) == 0
-        return empty(len(poses), *size)
-
-    def signed_distances(mask):
-        tensors(mask)
-        assert mask.dtype == torch.uint8
-        return empty(*mask.shape)
-
-    def observed_contours(mask, valid, offset):
-        tensors(mask, valid, offset)
-        assert (mask.dtype, valid.dtype, offset.dtype) == (torch.uint8, torch.uint8, torch.float32)
-        return empty(len(mask), 96, 4), empty(len(mask), 96)
-
-    def observed_moments(o):
-        seen(o)
-        return empty(len(o), 6)
-
-    def image_sums(inverse, o):
-        seen(o)
-        return empty(len(inverse), 9, dtype=torch.int64), empty(*inverse.shape[:2], dtype=torch.int32)
-
-    def outline(inverse, counts):
-        tensors(inverse, counts)
-        return empty(len(inverse), 7, dtype=torch.int32), empty(len(inverse), 7, 2)
-
-    def comparison(inverse, o, pose, surface, moments, offset):
-        seen(o)
-        tensors(inverse, pose, surface, moments, offset)
-        assert all(t.dtype == torch.float32 for t in (pose, surface, moments, offset))
-        shapes = {"rows": (288, 16), "jacobian": (288, 6), "residual": (288,), "weight": (288,), "context": (14,)}
-        out = {name: empty(len(inverse), *shape) for name, shape in shapes.items()}
-        return {**out, "norm": empty(len(inverse)), "inverse_depth": inverse}
-
-    def stage_trials(weights, features, poses, scales, scaling, epsilon, knee):
-        tensors(*weights.values(), *features.values(), poses)
-        assert poses.dtype == torch.float32
-        return empty(scales, *poses.shape)
-
-    def accept(trials, norm, found, features, state, t, ends, rule):
-        tensors(trials, norm, *({} if found is None else found).values(), *features.values(), *state)
-        assert [x.dtype for x in state] == [torch.float32] * 4 + [torch.int32]
-
-    def observed_reach(o, steps):
-        seen(o)
-        return empty(len(o), 96), empty(len(o), 96, dtype=torch.int32)
-
-    def polish_trials(inverse, sums, places, o, reach, reached, state, trials, numbers):
-        seen(o)
-        tensors(inverse, sums, places, reach, reached, *state, trials)
-        assert (reach.dtype, reached.dtype, trials.dtype) == (torch.float32, torch.int32, torch.float64)
-        assert [t.dtype for t in state] == [torch.float64, torch.float64, torch.float32, torch.int32]
-
-    def polish_choice(drawn, present, trials, state, history, least_gain):
-        tensors(*drawn, *present, trials, *state, *history)
-        assert [x.dtype for x in history] == [torch.float64, torch.float32]
-
-    def warp(table, cameras, rotations, crops, size):
-        assert table.device.type == "meta" and table.dtype == torch.int32
-        assert cameras.dtype == rotations.dtype == crops.dtype == torch.float64
-        return (empty(len(table), size, size, dtype=torch.uint8) for _ in range(2))
-
-    kernels = {
-        "cuda_crop": (warp,), "cuda_kernels": (rasterize,), "cuda_contour": (image_sums, outline, comparison),
-        "cuda_observation": (signed_distances, observed_contours, observed_moments),
-        "cuda_stages": (stage_trials, accept),
-        "cuda_least_squares": (observed_reach, polish_trials, polish_choice),
-    }  # fmt: skip
-    for name, functions in kernels.items():
-        module = types.ModuleType(name)
-        for function in functions:
-            setattr(module, function.__name__, function)
-        module.overlap = lambda sums: sums[:, 1] / sums[:, 2].clamp_min(1)
-        monkeypatch.setitem(sys.modules, f"dfips_ros.processes.{name}", module)
-        monkeypatch.setattr(processes, name, module, raising=False)
-    for module in ON_DEVICE:
-        monkeypatch.setattr(module, "has_kernels", lambda device: device.type == "meta")
-    solver = make_solver(one_by_one, "meta")
-    masks, near, _ = batch
-    inputs = solver._inputs(masks, CAMERA, near)
-    with _Record() as record:
-        found = solver.forward(*inputs)
-    assert record.count < MOST_OPERATIONS
-    assert "aten.lift_fresh.default" not in record.names  # a tensor made on the host and copied
-    assert found.T_camera_object.shape == (COUNT, 4, 4) and found.covariance.shape == (COUNT, 6, 6)
-    assert found.history.shape == (COUNT, one_by_one.num_stages + 1, 4, 4)
-    tensors(found.T_camera_object, found.iou, found.solved, found.truncated, found.residual_norms)
 
 
 @NO_CUDA

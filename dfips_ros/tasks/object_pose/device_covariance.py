@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...processes.contour import NUM_SURFACE
+from ...processes.contour import NUM_ROWS, NUM_SURFACE
 from ...processes.mesh import Mesh
 from .covariance import _CORRELATED_ROWS, _PRIOR_SIGMA
 from .device_stages import solve_positive
@@ -15,6 +15,7 @@ from .symmetry import Symmetries
 
 ROBUST_SCALE = 0.02  # diameters, as in the estimator
 FREE_VARIANCE = np.pi**2 / 3.0  # of an angle that may be anything
+
 
 def posed(rotation: Tensor, translation: Tensor) -> Tensor:
     """Poses of rotations (B, 3, 3) and translations (B, 3), without a tensor made on the host -> (B, 4, 4)."""
@@ -46,6 +47,11 @@ class DeviceCovariance:
         mesh: the object.
         symmetries: about the axes that may turn nothing is known.
         device: where everything runs.
+
+    Attributes:
+        frame: (4,) float64, center and diameter.
+        beliefs: information that is there before (6,), and symmetry axes (N, 3) and their arms...
+        numbers: ... and what else ``cuda_outcome.finish`` takes.
     """
 
     def __init__(self, mesh: Mesh, symmetries: Symmetries, device: torch.device) -> None:
@@ -53,9 +59,12 @@ class DeviceCovariance:
             return torch.from_numpy(np.asarray(array, np.float64)).to(device)
 
         self.diameter, self.center = mesh.diameter, on_device(mesh.center)
+        self.frame = on_device(np.append(mesh.center, mesh.diameter))
         self._prior = on_device(np.diag(_PRIOR_SIGMA**-2.0))
         self._axes = on_device(symmetries.axes)
         self._arms = on_device((mesh.center - symmetries.offsets) / mesh.diameter)
+        self.beliefs = on_device(_PRIOR_SIGMA**-2.0), self._axes, self._arms
+        self.numbers = NUM_ROWS - NUM_SURFACE, FREE_VARIANCE, _CORRELATED_ROWS, ROBUST_SCALE
         self._identity = torch.eye(6, dtype=torch.float64, device=device)
 
     def __call__(self, rows: dict[str, Tensor], pose: Tensor, focal: Tensor, R_virtual_camera: Tensor) -> Tensor:

@@ -130,10 +130,15 @@ class DevicePolish:
         """
         if initial is None:
             raise ConfigError("initial: contour Gauss-Newton needs an initial estimate (B, 4, 4), got None.")
-        pose = torch.as_tensor(initial).to(self.device, torch.float64)
+        history, norms = self.unroll(observation, initial)
+        return Solution(history[-1], history.unbind(0), norms)
+
+    @torch.no_grad()
+    def unroll(self, observation: SilhouetteObservation, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`estimate` -> the history (T+1, B, 4, 4) and 1 - IoU (B, T+1)."""
+        pose = torch.as_tensor(initial).to(self.device, torch.float64).contiguous()
         observation = expanded(on_device(observation, self.device), len(pose))
-        history, ious = (self._with_kernels if has_kernels(self.device) else self._with_torch)(observation, pose)
-        return Solution(history[-1], history, 1.0 - ious)
+        return (self._with_kernels if has_kernels(self.device) else self._with_torch)(observation, pose)
 
     def _draw(self, observation: SilhouetteObservation, poses: Tensor, active: Tensor | None = None) -> Tensor:
         """Inverse depths (A * B, S, S) at poses (A * B, 4, 4), the observation last."""
@@ -142,8 +147,7 @@ class DevicePolish:
 
     def _with_torch(
         self, observation: SilhouetteObservation, pose: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Poses after each step, and their IoUs (B, T+1)."""
+    ) -> tuple[Tensor, Tensor]:
         reach, _, reached = crossings(observation.mask > 0, observation.contour)
         c, shape = self.config, (self.config.attempts, *observation.mask.shape)
         inverse = self._draw(observation, pose)
@@ -168,35 +172,31 @@ class DevicePolish:
             running = helps.any(0) & ~(best - before < c.least_gain)
             history.append(pose)
             ious.append(best)
-        return tuple(history), torch.stack(ious, dim=1)
+        return torch.stack(history), 1.0 - torch.stack(ious, dim=1)
 
-    def _with_kernels(
-        self, observation: SilhouetteObservation, pose: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        from ...processes.cuda_contour import image_sums, outline, overlap
-        from ...processes.cuda_least_squares import observed_reach, polish_choice, polish_trials
+    def _with_kernels(self, observation: SilhouetteObservation, pose: Tensor) -> tuple[Tensor, Tensor]:
+        from ...processes.cuda_polish import Limits, Polishing
+        from ...processes.cuda_silhouette import image_sums
 
-        c = self.config
-        pose = pose.clone(memory_format=torch.contiguous_format)
-        inverse = self._draw(observation, pose)
-        sums, row_counts = image_sums(inverse, observation)
-        best = overlap(sums)
-        damping = torch.full_like(best, c.damping, dtype=torch.float64)
-        running = torch.ones_like(best, dtype=torch.int32)
-        state = (pose, damping, best, running)  # from here on changed in place
-        trials = pose.repeat(c.attempts, 1, 1).reshape(c.attempts, -1, 4, 4)
-        reach, reached = observed_reach(observation, _STEPS)
-        numbers = (_STEPS, _LEAST_POINTS, _STRIDE_ROWS, c.robust_pixels, c.enough)
-        history, ious = pose.repeat(c.iterations + 1, 1, 1, 1), best.repeat(c.iterations + 1, 1)
-        for i in range(c.iterations):
-            places, _ = outline(inverse, row_counts)
-            polish_trials(inverse, sums, places, observation, reach, reached, state, trials, numbers)
-            drawn = self._draw(observation, trials.flatten(0, 1), running)
-            polish_choice(
-                (drawn, *image_sums(drawn, observation)), (inverse, sums, row_counts), trials, state,
-                (history[i + 1], ious[i + 1]), c.least_gain,
-            )  # fmt: skip
-        return history.unbind(0), ious.T.contiguous()
+        c, size, count = self.config, observation.mask.shape[-1], len(pose)
+        made = Polishing(
+            observation, pose,
+            Limits(
+                iterations=c.iterations, attempts=c.attempts, damping=c.damping, least_gain=c.least_gain,
+                enough=c.enough, robust=c.robust_pixels, steps=_STEPS, least_points=_LEAST_POINTS,
+                stride_rows=_STRIDE_ROWS,
+            ),
+        )  # fmt: skip
+        index, cameras = observation.mesh_index, observation.camera
+        first = self.meshes.inverse_depth(index, pose, cameras, size, onto=made.images[:count])
+        image_sums(first, observation, made.sums[0, :count], made.row_counts[:count])
+        for t in range(c.iterations):
+            made.step(t)
+            active, present = made.active[t], made.present[t]
+            self.meshes.inverse_depth(index, made.trials[t], cameras, size, active, made.images, present)
+            image_sums(made.images, observation, made.sums[t + 1], made.row_counts, (active, present))
+        made.end()
+        return made.history, made.norms
 
     def _damped_updates(self, matrix: Tensor, vector: Tensor, damping: Tensor) -> Tensor:
         """Steps (A * B, 6) with each of the dampings that are tried."""

@@ -9,6 +9,7 @@ is what the tests compare with the estimator's own path.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -21,8 +22,9 @@ from ...checks import check_camera_matrix, check_range
 from ...errors import CameraError, MaskError, PoseError
 from ...processes.device_contour import compare
 from ...processes.device_meshes import has_kernels
-from ...processes.device_observation import contour_of, observe
+from ...processes.device_observation import observe
 from ...processes.mesh import Mesh
+from ...processes.observation import SilhouetteObservation
 from ...solver import FeedbackSolver
 from .crop import CROP_MARGIN, CROP_SIZE
 from .device_covariance import DeviceCovariance, to_crop, to_metres
@@ -54,6 +56,7 @@ class DevicePoses:
         mask_pixels: (B,) int32 pixels of each mask.
         solved: (B,) bool; false where a mask has too few pixels or an initial pose is of no use.
         truncated: (B,) bool; the crop reaches beyond the image.
+        memory: one piece that holds all of them, from a GPU; one copy takes them along.
     """
 
     T_camera_object: Tensor
@@ -66,13 +69,43 @@ class DevicePoses:
     solved: Tensor
     truncated: Tensor
 
+    memory: Tensor | None = None
+
+    @staticmethod
+    def within(memory: Tensor, count: int, steps: int) -> DevicePoses:
+        """Of ``count`` masks with ``steps`` residual norms, in memory of :meth:`bytes_for` bytes."""
+        parts = memory.split([count * bytes_of for bytes_of, _, _ in _layout(steps)])
+        kinds = _layout(steps)
+        tensors = [p.view(dtype).view(count, *shape) for p, (_, dtype, shape) in zip(parts, kinds, strict=True)]
+        pose, covariance, history, iou, contour, norms, pixels, solved, truncated = tensors
+        return DevicePoses(pose, iou, contour, covariance, history, norms, pixels, solved, truncated, memory)
+
+    @staticmethod
+    def bytes_for(count: int, steps: int) -> int:
+        """How much memory :meth:`within` takes."""
+        return count * sum(bytes_of for bytes_of, _, _ in _layout(steps))
+
     def clone(self) -> DevicePoses:
         """A copy that the next solve does not overwrite."""
-        return DevicePoses(**{f.name: getattr(self, f.name).clone() for f in fields(self)})
+        return self._mapped(Tensor.clone)
 
     def cpu(self) -> DevicePoses:
-        """The same on the CPU; waits for the device."""
-        return DevicePoses(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
+        """The same on the CPU; waits for the device, once if all is in one piece of memory."""
+        return self._mapped(Tensor.cpu)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> DevicePoses:
+        if self.memory is not None:
+            return DevicePoses.within(change(self.memory), *self.residual_norms.shape)
+        return DevicePoses(**{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "memory"})
+
+
+def _layout(steps: int) -> list[tuple[int, torch.dtype, tuple[int, ...]]]:
+    """Bytes, types and shapes of what there is for each mask, from the longest type to the shortest."""
+    kinds: list[tuple[torch.dtype, tuple[int, ...]]] = [
+        (torch.float64, (4, 4)), (torch.float64, (6, 6)), (torch.float64, (steps, 4, 4)), (torch.float32, ()),
+        (torch.float32, ()), (torch.float32, (steps,)), (torch.int32, ()), (torch.bool, ()), (torch.bool, ()),
+    ]  # fmt: skip
+    return [(math.prod(shape) * dtype.itemsize, dtype, shape) for dtype, shape in kinds]
 
 
 class _Recording:
@@ -185,6 +218,10 @@ class DevicePoseSolver:
             camera_matrix: (B, 3, 3) float64.
             initial: (B, 4, 4) float64.
         """
+        run = self._with_kernels if has_kernels(self.device) else self._with_torch
+        return run(masks, camera_matrix, initial)
+
+    def _with_torch(self, masks: Tensor, camera_matrix: Tensor, initial: Tensor) -> DevicePoses:
         covariance = self._covariance
         center, diameter = covariance.center, covariance.diameter
         seen = masks > 0
@@ -192,25 +229,26 @@ class DevicePoseSolver:
         table = area_table(seen)
         index = torch.zeros_like(pixels, dtype=torch.long)
         rotation, matrix = look_at_boxes(bounds, camera_matrix, self.crop_size)
-        observation = observe(*warp(table, camera_matrix, rotation, matrix, self.crop_size), matrix.float(), index)
+        crop = warp(table, camera_matrix, rotation, matrix, self.crop_size)
+        observation, lines = self._observed(crop, matrix.float(), index)
+        truncated = lines[:, 2].sum(1) > 0
         start = to_crop(initial, rotation, center, diameter)
-        useful = (pixels >= self.config.min_mask_pixels) & (start[:, 2, 3] > 0) & torch.isfinite(start).all(2).all(1)
+        useful = (pixels >= self.config.min_mask_pixels) & (start[:, 2, 3] > 0)
+        useful = useful & torch.isfinite(start.float()).all(2).all(1)
         start = chosen(useful, start, self._anywhere.expand_as(start))
         solution = self.stages.estimate(observation, start.float(), self.num_stages)
         pose, norms = solution.estimate.double(), solution.residual_norms
-        truncated = (observation.valid == 0).any(2).any(1)
         iou = 1.0 - (norms.amin(1) if self.stages.config.keep_best else norms[:, -1])
         if self.polish is not None:
             matrix = resized(matrix, self.crop_size, CROP_MARGIN, self.polish_size, POLISH_MARGIN)
             crop = warp(table, camera_matrix, rotation, matrix, self.polish_size)
-            observation = observe(*crop, matrix.float(), index)
+            observation, lines = self._observed(crop, matrix.float(), index)
             polished = self.polish.estimate(observation, pose)
             before, after = 1.0 - polished.residual_norms[:, 0], 1.0 - polished.residual_norms[:, -1]
             kept = after >= self.config.refine_iou
             pose, iou = chosen(kept, polished.estimate, pose), torch.where(kept, after, before)
         rows = compare(self.stages.meshes, observation, pose)
-        uncertain = covariance(rows, pose, matrix[:, 0, 0], rotation)
-        area = observation.mask.sum((1, 2), dtype=torch.int32)
+        contour, area, _ = lines.sum(2, dtype=torch.int32).unbind(1)
         steps = len(solution.history)
         history = to_metres(
             torch.stack(solution.history, dim=1).double().flatten(0, 1), rotation.repeat_interleave(steps, 0),
@@ -218,11 +256,55 @@ class DevicePoseSolver:
         ).unflatten(0, (-1, steps))  # fmt: skip
         return DevicePoses(
             T_camera_object=chosen(useful, to_metres(pose, rotation, center, diameter), initial),
-            iou=torch.where(useful, iou, 0.0),
-            contour_pixels=(1.0 - iou) * area / contour_of(observation.mask > 0).count.clamp_min(1),
-            covariance=uncertain, history=history, residual_norms=norms, mask_pixels=pixels, solved=useful,
-            truncated=truncated,
+            iou=torch.where(useful, iou, 0.0), contour_pixels=(1.0 - iou) * area / contour.clamp_min(1),
+            covariance=covariance(rows, pose, matrix[:, 0, 0], rotation), history=history, residual_norms=norms,
+            mask_pixels=pixels, solved=useful, truncated=truncated,
         )  # fmt: skip
+
+    def _with_kernels(self, masks: Tensor, camera_matrix: Tensor, initial: Tensor) -> DevicePoses:
+        from ...processes.cuda_outcome import finish, kept
+        from ...processes.cuda_views import views
+
+        c, covariance = self.config, self._covariance
+        camera_matrix = camera_matrix.contiguous()
+        seen = views(
+            masks.contiguous(), camera_matrix, initial, covariance.frame, c.min_mask_pixels, self.crop_size,
+            CROP_MARGIN, self.polish_size, POLISH_MARGIN,
+        )  # fmt: skip
+        matrix = seen.matrices[0]
+        crop = warp(seen.table, camera_matrix, seen.rotation, matrix, self.crop_size)
+        observation, first = self._observed(crop, seen.cameras[0], seen.mesh_index)
+        best, history, norms = self.stages.unroll(observation, seen.start, self.num_stages)
+        if self.polish is None:
+            pose, narrow, last = best.double(), best, first
+            iou = 1.0 - (norms.amin(1) if self.stages.config.keep_best else norms[:, -1])
+        else:
+            matrix = seen.matrices[1]
+            crop = warp(seen.table, camera_matrix, seen.rotation, matrix, self.polish_size)
+            observation, last = self._observed(crop, seen.cameras[1], seen.mesh_index)
+            polished, ends = self.polish.unroll(observation, best)
+            pose, narrow, iou = kept(best, polished[-1], ends, c.refine_iou)
+        rows = compare(self.stages.meshes, observation, narrow)
+        shape = (len(masks), len(history))
+        memory = torch.empty(DevicePoses.bytes_for(*shape), dtype=torch.uint8, device=self.device)
+        out = DevicePoses.within(memory, *shape)
+        finish(
+            rows, (pose, iou), (matrix, seen.rotation), covariance.frame, covariance.beliefs, (history, norms),
+            (initial, seen.useful, seen.pixels), (first, last),
+            (
+                out.T_camera_object, out.covariance, out.history, out.iou, out.contour_pixels, out.residual_norms,
+                out.mask_pixels, out.solved, out.truncated,
+            ), covariance.numbers,
+        )  # fmt: skip
+        return out
+
+    def _observed(
+        self, crop: tuple[Tensor, Tensor], camera: Tensor, mesh_index: Tensor
+    ) -> tuple[SilhouetteObservation, Tensor]:
+        """What is seen in a crop, and counts of its rows (B, 3, S), see :func:`observe`."""
+        mask, valid = crop
+        lines = torch.empty((len(mask), 3, mask.shape[-1]), dtype=torch.int32, device=self.device)
+        return observe(mask, valid, camera, mesh_index, lines=lines), lines
 
     def _inputs(
         self, masks: np.ndarray | Tensor, camera_matrix: np.ndarray | Tensor, initial: np.ndarray | Tensor

@@ -195,17 +195,23 @@ class DeviceStages:
         """
         if initial is None:
             raise ConfigError("initial: the feedback solver needs an initial estimate (B, 4, 4), got None.")
-        c = self.config
+        best, history, norms = self.unroll(observation, initial, num_stages)
+        return Solution(best, history.unbind(0), norms)
+
+    def unroll(
+        self, observation: SilhouetteObservation, initial: Tensor, num_stages: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`estimate` -> what was found (B, 4, 4), the history (T+1, B, 4, 4), and residual norms (B, T+1)."""
         estimate = torch.as_tensor(initial).to(self.device, torch.float32)
         observation = expanded(on_device(observation, self.device), len(estimate))
         moments = observed_moments(observation)
-        count = c.num_stages if num_stages is None else num_stages
+        count = self.config.num_stages if num_stages is None else num_stages
         fused = has_kernels(self.device) and len(self._weights[0]["row_mix.bias"]) <= MOST_FUSED_WIDTH
         return (self._with_kernels if fused else self._with_torch)(observation, estimate, count, moments)
 
     def _with_torch(
         self, observation: SilhouetteObservation, estimate: Tensor, count: int, moments: Tensor
-    ) -> Solution:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         c = self.config
         features = compare(self.meshes, observation, estimate, moments)
         history, norms = [estimate], [features["norm"]]
@@ -227,27 +233,36 @@ class DeviceStages:
             norms.append(features["norm"])
             better = norms[-1] <= best_norm if c.keep_best else torch.ones_like(wanted)
             best, best_norm = chosen(better, estimate, best), chosen(better, norms[-1], best_norm)
-        return Solution(best, tuple(history), torch.stack(norms, dim=1))
+        return best, torch.stack(history), torch.stack(norms, dim=1)
 
     def _with_kernels(
         self, observation: SilhouetteObservation, estimate: Tensor, count: int, moments: Tensor
-    ) -> Solution:
-        from ...processes.cuda_stages import accept, stage_trials
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from ...processes.cuda_contour import comparison
+        from ...processes.cuda_silhouette import image_sums
+        from ...processes.cuda_stages import Rule, Unrolling
 
-        c, scales = self.config, self.config.max_scalings + 1 if self.config.adaptive else 1
-        rule = (1.0 + c.tolerance, c.enough or -1.0, _FAR, c.adaptive, c.keep_best)  # no norm is below zero
-        features = self._compare(observation, estimate, moments, False)
-        history, norms = estimate.repeat(count + 1, 1, 1, 1), features["norm"].repeat(count + 1, 1)
-        best, best_norm = history[0].clone(), norms[0].clone()
-        state = (history, norms, best, best_norm, torch.empty_like(best_norm, dtype=torch.int32))
+        c, size = self.config, observation.mask.shape[-1]
+        rule = Rule(
+            scales=c.max_scalings + 1 if c.adaptive else 1, scaling=c.scaling, limit=1.0 + c.tolerance,
+            enough=c.enough or -1.0,  # no norm is below zero
+            far=_FAR, adaptive=c.adaptive, keep_best=c.keep_best, epsilon=EPSILON, knee=ROTATION_KNEE,
+        )  # fmt: skip
+        made = Unrolling(estimate.contiguous(), size, count, rule)
+        index, cameras, surface = observation.mesh_index, observation.camera, self.meshes.surface
+        images, sums = made.images[: len(estimate)], made.sums[0, : len(estimate)]
+        self.meshes.inverse_depth(index, estimate, cameras, size, onto=images)
+        comparison(images, observation, estimate.contiguous(), surface, moments, None, sums, (None, made.features))
         for t in range(count):
-            weights, last = self._weights[min(t, len(self._weights) - 1)], t == count - 1
-            trials = stage_trials(weights, features, history[t], scales, c.scaling, EPSILON, ROTATION_KNEE)
-            for k, trial in enumerate(trials):
-                found = self._compare(observation, trial, moments, last)
-                ends = (k == 0, k == scales - 1)
-                accept(trial, found["norm"], None if last else found, features, state, t, ends, rule)
-        return Solution(best, history.unbind(0), norms.T.contiguous())
+            made.step(self._weights[min(t, len(self._weights) - 1)], t)
+            trials, sums = made.trials[t], made.sums[t + 1]
+            self.meshes.inverse_depth(index, trials, cameras, size, onto=made.images)
+            if t < count - 1:
+                kept = made.present[t], made.features
+                comparison(made.images, observation, trials, surface, moments, None, sums, kept)
+            else:  # after the last update the residual norm is enough
+                image_sums(made.images, observation, sums)
+        return made.best(), made.history, made.norms
 
     def _compare(
         self, observation: SilhouetteObservation, estimate: Tensor, moments: Tensor, norm_alone: bool
