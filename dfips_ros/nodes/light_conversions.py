@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Vector3
@@ -51,6 +53,7 @@ def light_estimate(solution: IlluminationSolution, header: Header, name: str) ->
     message.status = LightEstimate.UNCERTAIN if solution.uncertain else LightEstimate.ESTIMATED
     x, y, z = (float(value) for value in solution.direction)
     message.direction = Vector3(x=x, y=y, z=z)
+    message.direction_std = math.radians(solution.direction_std_deg)
     if solution.position is not None:
         message.position = _point(solution.position)
     message.intensity, message.ambient = float(solution.intensity), float(solution.ambient)

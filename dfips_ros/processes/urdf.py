@@ -86,13 +86,15 @@ def read_urdf(path_or_xml: str | Path) -> tuple[str, list[str]]:
 
 
 def _limits(limit: ElementTree.Element | None, name: str) -> tuple[float, float]:
-    """Lower and upper; infinite where nothing, or no number that is finite, is said."""
+    """Lower and upper; infinite where nothing is said, or that they are."""
     if limit is None or (limit.get("lower") is None and limit.get("upper") is None):
         return -math.inf, math.inf
     try:
         low, high = float(limit.get("lower", "0")), float(limit.get("upper", "0"))
     except ValueError as cause:
         raise ConfigError(f"joint '{name}': its limits are not numbers ({cause}).") from cause
+    if math.isnan(low) or math.isnan(high):
+        raise ConfigError(f"joint '{name}': its limits are not numbers (lower {low}, upper {high}).")
     return low if math.isfinite(low) else -math.inf, high if math.isfinite(high) else math.inf
 
 

@@ -130,6 +130,7 @@ def test_the_solver_gets_the_image_as_it_is_meant(light, encoding):
     assert list(answer.residual_norms) == [FOCAL, 2.0 if encoding == "mono8" else 3.0]
     length = np.linalg.norm([answer.direction.x, answer.direction.y, answer.direction.z])
     assert length == pytest.approx(1.0) and answer.position.x == 0.0
+    assert np.rad2deg(answer.direction_std) == pytest.approx(1.0)
 
 
 def test_an_image_gets_the_pose_that_is_nearest_in_time(light):

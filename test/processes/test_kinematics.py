@@ -151,6 +151,7 @@ TWO = (link("a"), link("b"))
         ("<robot", "b", None, "not well-formed"),
         ("<sdf/>", "b", None, "expected a <robot>"),
         ("missing.urdf", "b", None, "no file"),
+        (robot(*TWO, joint("j", "revolute", "a", "b", AXIS + '<limit lower="nan"/>')), "b", None, "not numbers"),
         (robot(*TWO, joint("j", "prismatic", "a", "b", AXIS)), "b", None, "finite limits"),
         (robot(*TWO, joint("j", "floating", "a", "b")), "b", None, "floating joint"),
         (robot(*TWO, joint("j", "revolute", "a", "b", '<axis xyz="0 0 0"/>' + LIMIT)), "b", None, "zero length"),
