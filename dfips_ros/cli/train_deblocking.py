@@ -23,7 +23,7 @@ examples:
 Then use them: dfips solve deblocking --weights mine.safetensors in.jpg out.png
 """
 CLIP, WARMUP = 0.05, 0.05  # of ours: gradients have a norm of about 0.02, single ones that are far larger undo it
-SIMILARITY, BLOCKING = 0.03, 0.1  # of the loss
+SIMILARITY, BLOCKING = 0.01, 0.02  # of the loss
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
