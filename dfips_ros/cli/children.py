@@ -176,6 +176,6 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise :class:`ChildError` if it has ended with an error (its log tells), or is a node that cannot start."""
+        """Raise :class:`ChildError` if one of them has ended with an error, or is a node that cannot start."""
         for child in self._children:
             child.check()

@@ -37,7 +37,7 @@ from .ik_health import IkHealth
 from .ik_parameters import IkSolverParameters
 from .ik_service import FAILURE, service_type, set_code
 from .managed_node import ManagedNode, run_node
-from .mask_stream import Arrival
+from .mask_stream import Arrival, sequence_number
 
 SERVICE = "solve_ik"
 OUTPUTS = ("joint_command", "solution", "joint_trajectory", "commands")
@@ -175,8 +175,7 @@ class IkSolverNode(ManagedNode[IkSolverParameters]):
         stamped = bool(header.stamp.sec or header.stamp.nanosec)
         seconds = conversions.seconds_from_stamp(header.stamp if stamped else now.to_msg())
         age = 1e-9 * now.nanoseconds - seconds if stamped else 0.0
-        number = info.get("publication_sequence_number")
-        sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
+        sequence = sequence_number(info)
         if self._health.targets.receive(seconds if stamped else None, time.monotonic(), sequence) is Arrival.LATE:
             self.log_throttled(
                 "warning", "targets are left out: their stamps are not newer than the one before", "late"

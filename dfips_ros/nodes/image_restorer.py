@@ -23,7 +23,7 @@ from ..tasks.deblocking import JpegRestorer
 from .conversions import seconds_from_stamp
 from .image_conversions import image_from_array
 from .managed_node import ManagedNode, run_node
-from .mask_stream import Arrival
+from .mask_stream import Arrival, sequence_number
 from .restorer_endpoints import RESTORER_ENDPOINTS
 from .restorer_health import RestorerHealth
 from .restorer_parameters import ImageRestorerParameters
@@ -103,8 +103,7 @@ class ImageRestorerNode(ManagedNode[ImageRestorerParameters]):
     # --- images
 
     def _on_image(self, message: CompressedImage, info: dict[str, Any]) -> None:
-        number = info.get("publication_sequence_number")
-        sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
+        sequence = sequence_number(info)
         stamp = seconds_from_stamp(message.header.stamp) or None
         if self._health.stream.receive(stamp, time.monotonic(), sequence) is Arrival.LATE:
             self.log_throttled("warning", "images are left out: their stamps are not newer than the last one", "late")

@@ -34,7 +34,7 @@ from .light_health import LightHealth
 from .light_pairing import Pair, PosePairing
 from .light_parameters import LightEstimatorParameters
 from .managed_node import ManagedNode, run_node
-from .mask_stream import Arrival
+from .mask_stream import Arrival, sequence_number
 
 INPUTS, OUTPUTS = ("camera_info", "pose", "image"), ("light", "markers", "chrome_sphere")
 POLL_SECONDS = 0.02  # how long a pair may lie before it is taken
@@ -152,13 +152,13 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
 
     def _on_pose(self, message: PoseWithCovarianceStamped, info: dict[str, Any]) -> None:
         stamp = conversions.seconds_from_stamp(message.header.stamp)
-        if self._health.poses.receive(stamp, time.monotonic(), _sequence(info)) is not Arrival.LATE:
+        if self._health.poses.receive(stamp, time.monotonic(), sequence_number(info)) is not Arrival.LATE:
             self._pairing.add_pose(stamp, message)
             self._work()
 
     def _on_image(self, message: Image, info: dict[str, Any]) -> None:
         stamp, now = conversions.seconds_from_stamp(message.header.stamp), time.monotonic()
-        if self._health.images.receive(stamp or None, now, _sequence(info)) is Arrival.LATE:
+        if self._health.images.receive(stamp or None, now, sequence_number(info)) is Arrival.LATE:
             self.log_throttled("warning", "images are left out: their stamps are not newer than the last one", "late")
             return
         self._pairing.add_image(stamp, message, now)
@@ -279,11 +279,6 @@ class LightEstimatorNode(ManagedNode[LightEstimatorParameters]):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-
-def _sequence(info: dict[str, Any]) -> int | None:
-    number = info.get("publication_sequence_number")
-    return number if isinstance(number, int) and 0 < number < 2**63 else None
 
 
 def main(args: list[str] | None = None) -> int:

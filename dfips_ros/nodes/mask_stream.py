@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..messages.stream import CLOCK_JUMP_SECONDS, MAX_SEQUENCE_GAP, Arrival, MaskStream
 
-__all__ = ["CLOCK_JUMP_SECONDS", "MAX_LAG_SECONDS", "MAX_SEQUENCE_GAP", "Arrival", "MaskStream", "ResetBarrier"]
+__all__ = [
+    "CLOCK_JUMP_SECONDS", "MAX_LAG_SECONDS", "MAX_SEQUENCE_GAP", "Arrival", "MaskStream", "ResetBarrier",
+    "sequence_number",
+]  # fmt: skip
 
 # A stamp that is further behind the node's clock than this is of another clock.
 MAX_LAG_SECONDS = 1.0
 # No mask waits longer than this for its turn; one that seems to was stamped by a clock that has been set back since.
 MAX_WAIT_SECONDS = 10.0
+
+
+def sequence_number(info: dict[str, Any]) -> int | None:
+    """The publisher's message counter in what rclpy says of a message; None where the middleware does not count."""
+    number = info.get("publication_sequence_number")
+    return number if isinstance(number, int) and 0 < number < 2**63 else None
 
 
 class ResetBarrier:

@@ -29,7 +29,7 @@ from .endpoints import ENDPOINTS
 from .label_info import vision_message_type
 from .managed_node import ManagedNode, run_node
 from .mask_sources import InstanceMasks, detections_type, size_of_masks
-from .mask_stream import Arrival
+from .mask_stream import Arrival, sequence_number
 from .object_track import Answer, ObjectTrack
 from .output_frame import OutputFrame
 from .overlay_publisher import OverlayPublisher
@@ -313,8 +313,7 @@ class PoseTrackerNode(ManagedNode[PoseTrackerParameters]):
             return output, None, str(error)
 
     def _note_arrival(self, message: Any, info: dict[str, Any], now: float) -> Arrival:
-        number = info.get("publication_sequence_number")
-        sequence = number if isinstance(number, int) and 0 < number < 2**63 else None
+        sequence = sequence_number(info)
         stamp = message.header.stamp
         seconds = conversions.seconds_from_stamp(stamp) if stamp.sec or stamp.nanosec else now
         received = info.get("received_timestamp") or 0

@@ -190,7 +190,7 @@ def views(
 
     Args:
         masks: (B, H, W) uint8, contiguous, non-zero on the object.
-        camera_matrix: (B, 3, 3) float64 of the real cameras.
+        camera_matrix: (B, 3, 3) float64 of the real cameras, contiguous.
         initial: (B, 4, 4) float64 poses, metres.
         frame: (4,) float64, center and diameter of the object.
         least: a mask with fewer pixels is of no use.
@@ -212,7 +212,7 @@ def views(
     rows = max(1, _ELEMENTS // across)
     _along_rows[(count, triton.cdiv(height, rows))](masks, found.table, ends, height, width, ROWS=rows, WIDTH=across)
     _along_columns[(count, 1 + triton.cdiv(width + 1, _COLUMNS))](
-        found.table, ends, camera_matrix.contiguous(), initial.contiguous(), frame, found.rotation, found.matrices,
+        found.table, ends, camera_matrix, initial.contiguous(), frame, found.rotation, found.matrices,
         found.cameras, found.start, found.useful.view(torch.int8), found.pixels, found.mesh_index, count, height,
         width, least, SIZE=size, MARGIN=margin, NEXT=next_size, NEXT_MARGIN=next_margin,
         HEIGHT=triton.next_power_of_2(height), ROWS=_ELEMENTS // _COLUMNS, COLUMNS=_COLUMNS,

@@ -68,14 +68,13 @@ class DevicePoses:
     mask_pixels: Tensor
     solved: Tensor
     truncated: Tensor
-
     memory: Tensor | None = None
 
     @staticmethod
     def within(memory: Tensor, count: int, steps: int) -> DevicePoses:
         """Of ``count`` masks with ``steps`` residual norms, in memory of :meth:`bytes_for` bytes."""
-        parts = memory.split([count * bytes_of for bytes_of, _, _ in _layout(steps)])
         kinds = _layout(steps)
+        parts = memory.split([count * bytes_of for bytes_of, _, _ in kinds])
         tensors = [p.view(dtype).view(count, *shape) for p, (_, dtype, shape) in zip(parts, kinds, strict=True)]
         pose, covariance, history, iou, contour, norms, pixels, solved, truncated = tensors
         return DevicePoses(pose, iou, contour, covariance, history, norms, pixels, solved, truncated, memory)
